@@ -1,0 +1,171 @@
+"""Leases in one Redis hash: field = lease key, value = the lease as JSON.
+
+Each compare-and-set is one Lua script, so it is atomic and costs one round trip. Works on
+Redis >= 6.2 and Valkey. Keep the hash out of eviction's reach (`maxmemory-policy noeviction`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from streamproc.config import RedisConfig, Seconds
+from streamproc.errors import ConfigError, LeaseStoreError
+from streamproc.leases.lease import Lease, LeaseStore
+from streamproc_checkpoints.options import read_options
+from streamproc_checkpoints.rows import decode_row, encode_row
+
+__all__ = ["RedisLeaseStore", "open_store"]
+
+T = TypeVar("T")
+
+# KEYS[1] = hash; ARGV = field, counter, owner or '', checkpoint owner or ''. cjson reads absent
+# fields as nil; a value that is no lease differs from every version and is returned as it is.
+_SAME_VERSION = """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if not stored then return false end
+local ok, row = pcall(cjson.decode, stored)
+local same = ok and type(row) == 'table'
+  and string.format('%.0f', tonumber(row['counter']) or 0) == ARGV[2]
+  and (row['owner'] or '') == ARGV[3]
+  and (row['checkpoint_owner'] or '') == ARGV[4]
+"""
+
+_REPLACE = (
+    _SAME_VERSION
+    + """
+if same then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
+  return ARGV[5]
+end
+return stored
+"""
+)
+
+_DELETE = (
+    _SAME_VERSION
+    + """
+if same then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return same and 1 or 0
+"""
+)
+
+
+class RedisOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[leases.options]` of the redis store.
+
+    Attributes:
+        url: redis://, rediss:// or unix:// address; the worker gives `redis.url` by default.
+        timeout: seconds until a call is given up.
+    """
+
+    url: str = RedisConfig().url
+    timeout: Seconds = RedisConfig().timeout
+
+
+class RedisLeaseStore:
+    """The leases of one group, in the hash `sp:{<group>}:leases`.
+
+    Args:
+        client: a client that answers in bytes; closed with the store.
+        group: the consumer group.
+        address: where the client connects to, for messages; without credentials.
+    """
+
+    def __init__(self, client: Redis, group: str, address: str) -> None:
+        self._client = client
+        self._hash = f"sp:{{{group}}}:leases"
+        self._address = address
+        self._replace = client.register_script(_REPLACE)
+        self._delete = client.register_script(_DELETE)
+
+    async def list(self) -> list[Lease]:
+        """Return every lease; values that are none are logged and passed over."""
+        fields = await self._answer(
+            cast(Awaitable[dict[bytes, bytes]], self._client.hgetall(self._hash))
+        )
+        rows = (
+            decode_row(value, f"field {field.decode(errors='replace')} of {self._hash}")
+            for field, value in fields.items()
+        )
+        return [row for row in rows if row is not None]
+
+    async def create(self, lease: Lease) -> bool:
+        """Add a lease; False when the key exists already."""
+        added = self._client.hsetnx(self._hash, lease.key, cast(str, encode_row(lease)))
+        return bool(await self._answer(added))
+
+    async def replace(self, old: Lease, new: Lease) -> Lease | None:
+        """Write `new` iff the row is still at `old`'s version; return the row as it is then."""
+        data = encode_row(new)
+        stored = await self._answer(self._replace(keys=[self._hash], args=[*_version(old), data]))
+        if stored is None or stored == data:
+            return None if stored is None else new
+        return decode_row(stored, f"field {old.key} of {self._hash}")
+
+    async def delete(self, old: Lease) -> bool:
+        """Remove the row iff it is still at `old`'s version; True when it is gone."""
+        gone = await self._answer(self._delete(keys=[self._hash], args=_version(old)))
+        return gone is None or bool(gone)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Raise `LeaseStoreError` unless the server answers."""
+        await self._answer(self._client.ping())
+
+    async def _answer(self, answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except (RedisError, OSError) as error:
+            raise LeaseStoreError(
+                f"Redis at {self._address} does not serve the leases "
+                f"({type(error).__name__}: {error}); check that it runs, that leases.options.url "
+                "or redis.url names it, and that its credentials may run scripts on this key"
+            ) from error
+
+
+async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
+    """Connect to Redis and return the group's leases.
+
+    Raises:
+        ConfigError: an option is wrong.
+        LeaseStoreError: the server does not answer.
+    """
+    settings = read_options(RedisOptions, options, "redis")
+    try:
+        # One silent retry covers a connection the server closed while it was idle; every operation
+        # can be repeated, and a longer silence is the coordinator's to judge.
+        client = Redis.from_url(
+            settings.url,
+            socket_timeout=settings.timeout,
+            socket_connect_timeout=settings.timeout,
+            retry=Retry(NoBackoff(), 1),
+        )
+    except ValueError as error:
+        raise ConfigError(f"leases.options.url: {error}") from None
+    store = RedisLeaseStore(client, group, _address(settings.url))
+    try:
+        await store.ping()
+    except LeaseStoreError:
+        await store.aclose()
+        raise
+    return store
+
+
+def _version(lease: Lease) -> list[str | int | bytes]:
+    return [lease.key, lease.counter, lease.owner or "", lease.checkpoint_owner or ""]
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"

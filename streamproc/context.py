@@ -1,0 +1,214 @@
+"""What a handler sees of the transaction it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
+
+from streamproc.errors import ProcessorError
+from streamproc.events.envelope import epoch_seconds
+from streamproc.events.event import Event
+from streamproc.state.cell import StateCell
+
+__all__ = ["Context", "Emission", "Item", "States"]
+
+S = TypeVar("S", default=None)
+
+
+class Item:
+    """One event of a batch on its way to the handlers.
+
+    Attributes:
+        order: index in the batch; emissions leave in this order.
+        event_id: the business id, within its event type.
+        digest: 16 bytes that stand for (event type, event id) in the dedupe sets.
+        time: the envelope's RFC 3339 time, if it carries one.
+        arrival: seconds since the epoch at which Kinesis took the record.
+    """
+
+    __slots__ = (
+        "arrival", "calls", "digest", "event_id", "event_type", "order", "partition_key",
+        "sequence", "time",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        order: int,
+        event_type: str,
+        event_id: str,
+        digest: bytes,
+        time: str | None,
+        arrival: float,
+        sequence: str,
+        partition_key: str,
+    ) -> None:
+        self.order = order
+        self.event_type = event_type
+        self.event_id = event_id
+        self.digest = digest
+        self.time = time
+        self.arrival = arrival
+        self.sequence = sequence
+        self.partition_key = partition_key
+        self.calls: list[Any] = []
+
+
+class Emission:
+    """An event that a handler emitted, buffered until the commit."""
+
+    __slots__ = ("event", "id", "item", "key", "processor")
+
+    def __init__(self, item: Item, processor: str, id: str, key: str, event: Event) -> None:
+        self.item = item
+        self.processor = processor
+        self.id = id
+        self.key = key
+        self.event = event
+
+
+class States(Mapping[Any, S]):
+    """The states of a handler that declared `keys=`; assign to replace one."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, cells: Mapping[Any, StateCell]) -> None:
+        self._cells = cells
+
+    def __getitem__(self, key: Any) -> S:
+        return self._cells[key].read()  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: Any, value: S) -> None:
+        self._cells[key].write(value)
+
+    def __iter__(self) -> Any:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
+class Context(Generic[S]):
+    """The transaction as one handler call sees it.
+
+    Valid during the call only. Everything done through it is buffered: it takes effect when the
+    batch commits and leaves no trace when the handler raises.
+
+    Attributes:
+        attempt: 1 for the first try of this event.
+        processor: name of the processor.
+        group: consumer group.
+        stream: stream name.
+        shard_id: the shard that the record came from.
+    """
+
+    __slots__ = ("_cells", "_emitted", "_item", "_key", "_ordinal", "attempt", "group", "processor",
+                 "shard_id", "stream")  # fmt: skip
+
+    def __init__(
+        self, processor: str, group: str, stream: str, shard_id: str, emitted: list[Emission]
+    ) -> None:
+        self.processor = processor
+        self.group = group
+        self.stream = stream
+        self.shard_id = shard_id
+        self.attempt = 1
+        self._emitted = emitted
+        self._item: Item = None  # type: ignore[assignment]  # set by begin() before any call
+        self._key: str | None = None
+        self._cells: Mapping[Any, StateCell] = {}
+        self._ordinal = 0
+
+    def begin(self, item: Item, key: str | None, cells: Mapping[Any, StateCell]) -> None:
+        """Point the context at the next event; the pipeline calls this, handlers do not."""
+        self._item = item
+        self._key = key
+        self._cells = cells
+        self._ordinal = 0
+
+    @property
+    def state(self) -> S:
+        """The state of the handler's key: change it in place, or assign a new value."""
+        return self._cell().read()  # type: ignore[no-any-return]
+
+    @state.setter
+    def state(self, value: S) -> None:
+        self._cell().write(value)
+
+    @property
+    def states(self) -> States[S]:
+        """The states of all keys that `keys=` returned, by those keys."""
+        return States(self._cells)
+
+    @property
+    def key(self) -> str | None:
+        """The text of the handler's key; None when `key=` was not declared."""
+        return self._key
+
+    @property
+    def event_id(self) -> str:
+        """The event's id: unique within its type, the same for every delivery of it."""
+        return self._item.event_id
+
+    @property
+    def event_time(self) -> float:
+        """When the event happened, in seconds since the epoch; its arrival if it does not say.
+
+        Raises:
+            DecodeError: the envelope's time is not RFC 3339 with an offset.
+        """
+        time = self._item.time
+        return self._item.arrival if time is None else epoch_seconds(time)
+
+    @property
+    def arrival_time(self) -> float:
+        """When Kinesis took the record, in seconds since the epoch, to the millisecond."""
+        return self._item.arrival
+
+    @property
+    def sequence_number(self) -> str:
+        """The record's sequence number; differs between deliveries of one event."""
+        return self._item.sequence
+
+    @property
+    def partition_key(self) -> str:
+        """The record's partition key."""
+        return self._item.partition_key
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key for calls to other systems: the same on every retry and replay of this event."""
+        return _digest(self.processor, self._item, b"call")
+
+    def emit(self, event: Event, *, key: str | None = None) -> str:
+        """Buffer an event for the outbox; return its id, which every replay gives again.
+
+        Args:
+            event: what happened.
+            key: its partition key downstream; the handler's key if None, and the record's
+                partition key if the handler has none.
+        """
+        self._ordinal += 1
+        emission_id = _digest(self.processor, self._item, b"%d" % self._ordinal)
+        if key is None:
+            key = self._key if self._key is not None else self._item.partition_key
+        self._emitted.append(Emission(self._item, self.processor, emission_id, key, event))
+        return emission_id
+
+    def _cell(self) -> StateCell:
+        if self._key is None:
+            raise ProcessorError(
+                f"{self.processor}: ctx.state needs @on(..., key=...); with keys= use ctx.states"
+            )
+        return self._cells[self._key]
+
+
+def _digest(processor: str, item: Item, part: bytes) -> str:
+    return blake2b(
+        part,
+        digest_size=16,
+        key=item.digest,
+        person=blake2b(processor.encode(), digest_size=16).digest(),
+    ).hexdigest()

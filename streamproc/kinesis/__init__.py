@@ -1,0 +1,1 @@
+"""The wire: client and fast codec, records and positions, shard lineage, readers."""

@@ -1,0 +1,270 @@
+"""The Kinesis client: aiobotocore with a typed GetRecords and typed errors."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import botocore.exceptions as boto
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+
+from streamproc.config import ReadConfig, StreamConfig
+from streamproc.errors import ConfigError, StreamError
+from streamproc.kinesis.api import KinesisApi, PutEntry, PutResult, StreamSummary
+from streamproc.kinesis.codec import RESULT_KEY, GetRecordsResult, TypedParserFactory
+from streamproc.kinesis.errors import (
+    ExpiredIteratorError,
+    InvalidArgumentError,
+    Target,
+    ThrottledError,
+    TransientError,
+    typed_error,
+)
+from streamproc.kinesis.lineage import ShardInfo
+from streamproc.kinesis.polling import Sleep, backoff_delay
+from streamproc.position import Position
+
+if TYPE_CHECKING:
+    from types_aiobotocore_kinesis.client import KinesisClient as BotoClient
+    from types_aiobotocore_kinesis.type_defs import PutRecordsRequestEntryTypeDef
+
+__all__ = ["KinesisClient", "open_kinesis"]
+
+_T = TypeVar("_T")
+
+# Calls in flight are about shards * latency / poll interval: 5,000 shards at their tips, polled
+# every 250 ms with answers in 20 ms, keep 400 connections busy. Calls beyond that queue inside the
+# pool, and the usual limit of 1,024 open files is not hit.
+_MAX_CONNECTIONS: Final = 512
+# Kinesis closes idle connections itself; kept this long, those of an idle shard are still reused.
+_KEEPALIVE_S: Final = 30.0
+_USER_AGENT: Final = (
+    f"streamproc/{version('streamproc')} aiobotocore/{version('aiobotocore')} "
+    f"python/{platform.python_version()}"
+)
+_LIST_PAGE: Final = 1_000
+_CONTROL_ATTEMPTS: Final = 5
+
+
+@asynccontextmanager
+async def open_kinesis(
+    stream: StreamConfig, read: ReadConfig | None = None
+) -> AsyncIterator[KinesisClient]:
+    """Open a client for one stream and close its connections in the end.
+
+    Nothing is sent yet: a wrong name or wrong credentials show with the first call.
+
+    Args:
+        stream: whom to talk to; region and credentials come from where the AWS SDKs look for them
+            unless given.
+        read: `timeout` is the time in seconds for a connection and for each wait for bytes.
+
+    Raises:
+        ConfigError: the endpoint is no URL, or no region is known.
+        StreamError: the configured AWS profile cannot be read.
+    """
+    read = read or ReadConfig()
+    session = AioSession()
+    session.register_component("response_parser_factory", TypedParserFactory())
+    try:
+        creating = session.create_client(
+            "kinesis",
+            region_name=_region(session, stream),
+            endpoint_url=stream.endpoint_url,
+            config=_boto_config(read),
+        )
+        boto_client = await creating.__aenter__()
+    except boto.NoRegionError:
+        raise ConfigError(
+            "no AWS region is known; set stream.region (--region) or AWS_REGION"
+        ) from None
+    except boto.BotoCoreError as error:
+        raise StreamError(f"cannot set up the AWS client: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"stream.endpoint_url = {stream.endpoint_url!r}: {error}") from None
+    try:
+        yield KinesisClient(boto_client, stream.name)
+    finally:
+        await creating.__aexit__(None, None, None)
+
+
+class KinesisClient(KinesisApi):
+    """`KinesisApi` over HTTP for one stream.
+
+    GetRecords, GetShardIterator and PutRecords are sent once: their callers wait with a backoff of
+    their own. ListShards and DescribeStreamSummary are sent up to five times.
+    """
+
+    def __init__(
+        self,
+        boto_client: BotoClient,
+        stream: str,
+        sleep: Sleep | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._boto = boto_client
+        self._stream = stream
+        self._target = Target(stream, boto_client.meta.region_name, boto_client.meta.endpoint_url)
+        self._sleep = sleep or asyncio.sleep
+        self._rng = rng or random.Random()
+
+    @property
+    def target(self) -> Target:
+        """Stream, region and endpoint, for messages."""
+        return self._target
+
+    async def get_records(self, iterator: str, limit: int) -> GetRecordsResult:
+        """Read up to `limit` records (1 to 10,000) and 10 MB from `iterator` on."""
+        call = self._boto.get_records(ShardIterator=iterator, Limit=limit)
+        try:
+            answer: Any = await self._send("GetRecords", call)
+        except InvalidArgumentError as error:
+            # The limit comes checked from the configuration, so it is the iterator that is wrong.
+            raise ExpiredIteratorError(str(error)) from error
+        result: GetRecordsResult = answer[RESULT_KEY]
+        return result
+
+    async def shard_iterator(self, shard_id: str, position: Position) -> str:
+        """Return an iterator for what follows `position`.
+
+        Inside an aggregate (`sub` > 0) it is the aggregate's own record, whose leading part the
+        caller has to skip.
+        """
+        call = self._boto.get_shard_iterator(
+            StreamName=self._stream, ShardId=shard_id, **_starting_at(position)
+        )
+        answer = await self._send(f"GetShardIterator of {shard_id} at {position}", call)
+        return answer["ShardIterator"]
+
+    async def list_shards(self) -> list[ShardInfo]:
+        """Return all shards of the stream, in the order of their ids."""
+        return await self._insist(self._list_all_pages)
+
+    async def describe_stream(self) -> StreamSummary:
+        """Return status, age, retention and size of the stream."""
+        return await self._insist(self._describe)
+
+    async def put_records(self, entries: Sequence[PutEntry]) -> list[PutResult]:
+        """Put up to 500 records and 10 MiB; single ones may fail, which their results tell."""
+        records = [_put_request(entry) for entry in entries]
+        call = self._boto.put_records(StreamName=self._stream, Records=records)
+        answer = await self._send("PutRecords", call)
+        return [
+            PutResult(
+                shard_id=result.get("ShardId"),
+                sequence_number=result.get("SequenceNumber"),
+                error_code=result.get("ErrorCode"),
+                error_message=result.get("ErrorMessage"),
+            )
+            for result in answer["Records"]
+        ]
+
+    async def _list_all_pages(self) -> list[ShardInfo]:
+        # A token and a stream name exclude each other (API: ListShards, NextToken). A token that
+        # expired raises ExpiredIteratorError, and the listing starts over: pages of two listings
+        # must not be mixed, since a reshard may lie between them.
+        page: dict[str, Any] = {"StreamName": self._stream}
+        shards: list[ShardInfo] = []
+        while True:
+            answer: Any = await self._send(
+                "ListShards", self._boto.list_shards(**page, MaxResults=_LIST_PAGE)
+            )
+            shards += [_shard_info(shard) for shard in answer["Shards"]]
+            token = answer.get("NextToken")
+            if not token:
+                return sorted(shards, key=lambda shard: shard.shard_id)
+            page = {"NextToken": token}
+
+    async def _describe(self) -> StreamSummary:
+        answer = await self._send(
+            "DescribeStreamSummary",
+            self._boto.describe_stream_summary(StreamName=self._stream),
+        )
+        summary = answer["StreamDescriptionSummary"]
+        return StreamSummary(
+            name=summary["StreamName"],
+            status=summary["StreamStatus"],
+            arn=summary["StreamARN"],
+            retention_hours=summary["RetentionPeriodHours"],
+            creation_timestamp=summary["StreamCreationTimestamp"].timestamp(),
+            open_shard_count=summary["OpenShardCount"],
+            encryption=summary.get("EncryptionType", "NONE"),
+        )
+
+    async def _send(self, operation: str, call: Awaitable[_T]) -> _T:
+        try:
+            return await call
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            raise typed_error(error, operation, self._target) from error
+
+    async def _insist(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        for attempt in range(1, _CONTROL_ATTEMPTS):
+            try:
+                return await call()
+            except (ThrottledError, TransientError, ExpiredIteratorError):
+                await self._sleep(backoff_delay(attempt, self._rng))
+        return await call()
+
+
+def _region(session: AioSession, stream: StreamConfig) -> str | None:
+    configured = stream.region or session.get_config_variable("region")
+    # A local endpoint does not care, but requests are signed for some region.
+    return configured or ("us-east-1" if stream.endpoint_url else None)
+
+
+def _boto_config(read: ReadConfig) -> AioConfig:
+    return AioConfig(
+        connect_timeout=read.timeout,
+        # Between two reads of the socket, not for the whole answer: 10 MB over a slow link may take
+        # longer, and giving up would only ask for the same 10 MB again.
+        read_timeout=read.timeout,
+        max_pool_connections=_MAX_CONNECTIONS,
+        connector_args={"keepalive_timeout": _KEEPALIVE_S},
+        # One attempt. The SDK would sleep inside the call, where the reader can neither count a
+        # throttle nor spread its shards' retries, nor notice that it is to stop.
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        # Parameters are built here from checked values; validating them again costs CPU a call.
+        parameter_validation=False,
+        # Whole and fixed: botocore would put its own together anew for each request.
+        user_agent=_USER_AGENT,
+    )
+
+
+def _starting_at(position: Position) -> dict[str, Any]:
+    if position.is_end:
+        raise StreamError("a shard that is finished has no iterator; its lease must not be read")
+    if position.timestamp is not None:
+        return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position.timestamp}
+    if position.is_start:
+        return {"ShardIteratorType": position.sequence}
+    kind = "AT_SEQUENCE_NUMBER" if position.sub else "AFTER_SEQUENCE_NUMBER"
+    return {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence}
+
+
+def _shard_info(shard: Any) -> ShardInfo:
+    parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+    hashes, numbers = shard["HashKeyRange"], shard["SequenceNumberRange"]
+    return ShardInfo(
+        shard_id=shard["ShardId"],
+        parents=tuple(parent for parent in parents if parent),
+        starting_hash_key=hashes["StartingHashKey"],
+        ending_hash_key=hashes["EndingHashKey"],
+        starting_sequence_number=numbers["StartingSequenceNumber"],
+        ending_sequence_number=numbers.get("EndingSequenceNumber"),
+    )
+
+
+def _put_request(entry: PutEntry) -> PutRecordsRequestEntryTypeDef:
+    request: PutRecordsRequestEntryTypeDef = {
+        "Data": entry.data,
+        "PartitionKey": entry.partition_key,
+    }
+    if entry.explicit_hash_key is not None:
+        request["ExplicitHashKey"] = entry.explicit_hash_key
+    return request

@@ -1,0 +1,1 @@
+"""Who owns which shard: leases, their stores' protocol, assignment, shard sync, coordination."""

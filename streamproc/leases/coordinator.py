@@ -1,0 +1,345 @@
+"""Takes, keeps and gives up leases for one worker: the IO around the pure rules of this package."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from random import Random
+
+from streamproc.config import LeaseConfig
+from streamproc.errors import LeaseStoreError
+from streamproc.leases import assignment
+from streamproc.leases.held import HeldLease
+from streamproc.leases.keeper import LeaseKeeper
+from streamproc.leases.lease import (
+    Lease,
+    LeaseStore,
+    asked_to_hand_over,
+    ended,
+    released,
+    renewed,
+    taken,
+)
+from streamproc.leases.listener import Listener
+from streamproc.leases.shard_sync import children_to_create
+from streamproc.leases.statistics import LeaseStatistics, Tally
+from streamproc.leases.watched_store import WatchedStore
+from streamproc.position import Position
+
+__all__ = ["LeaseCoordinator", "Listener"]
+
+log = logging.getLogger("streamproc.leases")
+
+
+class LeaseCoordinator:
+    """Keeps this worker's share of the leases; runs in one event loop and starts no thread.
+
+    Invariants: the epoch of each acquisition of a lease is greater than every earlier one's. A
+    lease whose last successful write was sent more than `config.duration` ago by this worker's
+    clock is lost: the listener is told, and it is not written again under the old epoch.
+
+    Failures of the store are counted, logged once per change of condition, and tried again. Any
+    other exception is a defect and ends `run`.
+
+    Args:
+        store: where the leases are; closed by whoever opened it.
+        worker_id: unique in the group; a restart under the same id resumes its leases at once.
+        config: the lease settings.
+        listener: told of leases acquired, lost and asked for.
+        clock: monotonic seconds.
+        sleep: waits for seconds.
+        rng: spreads workers in time and over leases.
+    """
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        worker_id: str,
+        config: LeaseConfig,
+        listener: Listener,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Random | None = None,
+    ) -> None:
+        self._me = worker_id
+        self._config = config
+        self._clock = clock
+        self._sleep = sleep
+        self._rng = Random() if rng is None else rng
+        self._tally = Tally()
+        self._store = WatchedStore(store, worker_id, config.duration, self._tally)
+        self._keeper = LeaseKeeper(
+            self._store, worker_id, config, listener, self._tally, clock, sleep, self._rng
+        )
+        self._leases: tuple[Lease, ...] = ()
+        self._observed: dict[str, assignment.Observed] = {}
+        self._scanned_at: float | None = None
+        self._taking = True
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # The life of the coordinator.
+
+    async def run(self) -> None:
+        """Scan, take, renew and checkpoint until `stop` is called."""
+        self._idle.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops = [
+                    group.create_task(self._scan_loop(), name="lease-scan"),
+                    group.create_task(self._keeper.keep_loop(), name="lease-keep"),
+                    group.create_task(self._keeper.fence_loop(), name="lease-fence"),
+                ]
+                await self._stopping.wait()
+                for loop in loops:
+                    loop.cancel()
+        finally:
+            self._idle.set()
+
+    def stop_taking(self) -> None:
+        """Take and ask for no more leases; those held are kept until they are released."""
+        self._taking = False
+
+    async def stop(self) -> None:
+        """End `run`, and give up every lease that still names this worker; tries each once.
+
+        Call it after the shards were released: leases still held are released at their last noted
+        positions, without a word to the listener.
+        """
+        self._taking = False
+        self._stopping.set()
+        await self._idle.wait()
+        held = [held for key in self._keeper.keys if (held := self._keeper.find(key))]
+        errors = await self._store.each(held, self._keeper.release_once)
+        try:
+            errors += await self._store.each(await self._store.list(), self._disown)
+        except LeaseStoreError as error:
+            errors.append(error)
+        if errors:
+            log.warning("%s: stopped, but could not give up all leases: %s", self._me, errors[0])
+
+    # What the engine asks for.
+
+    def note_position(
+        self, key: str, position: Position, incarnation: str | None, epoch: int | None = None
+    ) -> None:
+        """Remember a shard's committed position for the next checkpoint; safe from any thread.
+
+        Args:
+            key: the lease key.
+            position: every record up to it is committed.
+            incarnation: id of the Redis that holds the commit.
+            epoch: the caller's epoch; when given, a note of another ownership is dropped.
+        """
+        self._keeper.note(key, position, incarnation, epoch)
+
+    async def release(
+        self,
+        key: str,
+        position: Position | None = None,
+        incarnation: str | None = None,
+        epoch: int | None = None,
+    ) -> bool:
+        """Checkpoint and give up a lease in one write: to the worker that asked, or to nobody.
+
+        Tries again while the store fails, until the lease expires.
+
+        Args:
+            key: the lease key.
+            position: the final position; the last noted one if None.
+            incarnation: id of the Redis that holds the commit.
+            epoch: the caller's epoch; when given, the lease of another ownership is left alone.
+
+        Returns:
+            False when the lease was lost before.
+        """
+        held = self._keeper.find(key, epoch)
+        if held is None:
+            return False
+        if position is not None:
+            self._keeper.note(key, position, incarnation, epoch)
+        return await self._keeper.release(held)
+
+    async def finish(self, key: str, children: Sequence[Lease], epoch: int | None = None) -> bool:
+        """Create the children's leases, then mark the shard's lease SHARD_END and let it go.
+
+        A merge child is left to the worker that ends the other parent while that parent has no
+        lease yet: beside an absent parent lease the child would start too early.
+
+        Returns:
+            False when the lease was lost before; the children's leases may exist even so.
+        """
+        held = self._keeper.find(key, epoch)
+        if held is None or not await self._create_children(held, children):
+            return False
+        names = tuple(child.key for child in children)
+        done = await self._keeper.insist(held, lambda lease: ended(lease, names))
+        self._wake.set()  # The children may be free to start.
+        return done is not None
+
+    async def outrun(self, key: str, epoch: int) -> Lease | None:
+        """Raise the lease's counter past `epoch`, and with it this worker's own epoch.
+
+        Needed when Redis holds a higher epoch than the lease, as after a restored lease table.
+
+        Returns:
+            The lease as written, whose counter is the new epoch; None when the lease was lost.
+        """
+        held = self._keeper.find(key)
+        if held is None:
+            return None
+        lease = await self._keeper.insist(held, lambda lease: renewed(lease, epoch + 1))
+        if lease is not None:
+            held.epoch = lease.counter
+        return lease
+
+    async def create(self, leases: Iterable[Lease]) -> int:
+        """Create the leases that do not exist yet, in the order given (parents first).
+
+        Returns:
+            How many were new.
+
+        Raises:
+            LeaseStoreError: the store failed; those before the failing one may exist.
+        """
+        new = 0
+        for lease in leases:
+            new += await self._store.create(lease)
+        if new:
+            self._wake.set()
+        return new
+
+    async def delete(self, leases: Iterable[Lease]) -> int:
+        """Delete rows that are still as given; return how many are gone.
+
+        Raises:
+            LeaseStoreError: the store failed; those before the failing one may be gone.
+        """
+        return sum([await self._store.delete(lease) for lease in leases])
+
+    def valid_until(self, key: str) -> float:
+        """Return the monotonic time in seconds until which the lease is mine; 0.0 if it is not."""
+        held = self._keeper.find(key)
+        return 0.0 if held is None else held.renewed_at + self._config.duration
+
+    def is_valid(self, key: str) -> bool:
+        """Whether the lease is mine now by my own clock; safe from any thread."""
+        return self._clock() < self.valid_until(key)
+
+    def snapshot(self) -> tuple[Lease, ...]:
+        """Return all leases as of the last scan."""
+        return self._leases
+
+    def statistics(self) -> LeaseStatistics:
+        """Return the counts so far."""
+        return self._tally.statistics(len(self._keeper), self._store.healthy)
+
+    # Scanning: see the table, plan, act.
+
+    async def _scan_loop(self) -> None:
+        while True:
+            self._wake.clear()
+            # The store counts and logs its failures; the next scan is the next try.
+            with contextlib.suppress(LeaseStoreError):
+                await self._scan()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait for the next scan: the scan interval, or less when a lease expires or work is known.
+
+        The two jitters add up to at most the interval, which bounds the take-over time.
+        """
+        interval, now = self._config.scan_interval, self._clock()
+        pause = interval * self._rng.uniform(0.8, 0.95)
+        expiry = assignment.next_expiry(self._leases, self._observed, self._me, self._config, now)
+        if expiry is not None:
+            pause = min(pause, expiry - now + interval * self._rng.uniform(0.0, 0.05))
+        sleeper = asyncio.ensure_future(self._sleep(pause))
+        waker = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            waker.cancel()
+
+    async def _scan(self) -> None:
+        leases = await self._store.list()
+        now = self._clock()
+        # A worker that could not look for long knows nothing of the others' renewals meanwhile.
+        blind = self._scanned_at is not None and now - self._scanned_at > self._config.duration
+        previous = {} if blind else self._observed
+        self._observed = assignment.observe(leases, previous, self._me, now)
+        self._leases, self._scanned_at = tuple(leases), now
+        self._tally.count("scans")
+        await self._store.each([row for row in leases if self._differs(row)], self._look_again)
+        if self._taking:
+            await self._act(leases, now)
+
+    async def _act(self, leases: Sequence[Lease], now: float) -> None:
+        plan = assignment.plan(
+            leases, self._observed, self._me, self._keeper.keys, self._config, now, self._rng
+        )
+        await self._store.each(plan.let_go, self._disown)
+        await self._store.each(plan.take, self._take)
+        await self._store.each(plan.request, self._request)
+
+    def _differs(self, row: Lease) -> bool:
+        held = self._keeper.find(row.key)
+        return held is not None and (row.owner, row.checkpoint_owner) != (
+            held.lease.owner,
+            held.lease.checkpoint_owner,
+        )
+
+    async def _look_again(self, row: Lease) -> None:
+        """Renew a lease whose row looks changed: the answer tells a request or a loss early."""
+        held = self._keeper.find(row.key)
+        if held is not None:
+            await self._keeper.keep(held)
+
+    async def _take(self, row: Lease) -> None:
+        if not self._taking or self._keeper.find(row.key) is not None:
+            return
+        sent = self._clock()
+        mine = taken(row, self._me)
+        if await self._store.replace(row, mine) != mine:
+            self._tally.count("take_conflicts")
+            return
+        if row.owner == self._me and row.checkpoint_owner not in (None, self._me):
+            self._tally.count("forced")
+        log.info("%s: took %s (epoch %d) from %s", self._me, row.key, mine.counter, row.processor)
+        self._keeper.add(mine, sent)
+
+    async def _request(self, row: Lease) -> None:
+        wanted = asked_to_hand_over(row, self._me)
+        if not self._taking or await self._store.replace(row, wanted) != wanted:
+            self._tally.count("take_conflicts")
+            return
+        self._tally.count("requested")
+        log.info("%s: asked %s to hand over %s", self._me, row.owner, row.key)
+
+    async def _disown(self, row: Lease) -> None:
+        """Give up what a row says I have or want, and I do not hold."""
+        if row.is_finished or self._keeper.find(row.key) is not None:
+            return
+        if row.processor == self._me:
+            await self._store.replace(row, released(row))
+        elif row.owner == self._me:
+            await self._store.replace(row, assignment.withdrawn(row))
+
+    async def _create_children(self, held: HeldLease, children: Sequence[Lease]) -> bool:
+        while not self._keeper.fence(held):
+            try:
+                # A merge child depends on its other parent's lease, maybe newer than the last scan.
+                merged = any(len(child.parents) > 1 for child in children)
+                leases = await self._store.list() if merged else []
+                await self.create(children_to_create(children, held.key, leases))
+                return True
+            except LeaseStoreError:
+                await self._keeper.back_off()
+        return False

@@ -1,0 +1,219 @@
+"""Keeps the leases that a worker holds: renews, checkpoints, fences and gives them up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from streamproc.config import LeaseConfig
+from streamproc.errors import LeaseStoreError
+from streamproc.leases.held import HeldLease, Verdict, judge
+from streamproc.leases.lease import Lease, checkpointed, released, renewed
+from streamproc.leases.listener import Listener
+from streamproc.leases.statistics import Tally
+from streamproc.leases.watched_store import WatchedStore
+from streamproc.position import Position
+
+__all__ = ["LeaseKeeper"]
+
+log = logging.getLogger("streamproc.leases")
+
+EARLY = 0.9
+"""A write that is due within a tenth of its interval is done at this tick, not at the next."""
+
+
+class LeaseKeeper:
+    """The held leases and every write to them; one write at a time for each lease.
+
+    Invariant: a lease whose last successful write was sent more than `duration` ago is dropped, the
+    listener told, and never written again under that epoch.
+    """
+
+    def __init__(
+        self,
+        store: WatchedStore,
+        worker_id: str,
+        config: LeaseConfig,
+        listener: Listener,
+        tally: Tally,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        rng: Random,
+    ) -> None:
+        self._store = store
+        self._me = worker_id
+        self._config = config
+        self._listener = listener
+        self._tally = tally
+        self._clock = clock
+        self._sleep = sleep
+        self._rng = rng
+        self._held: dict[str, HeldLease] = {}
+        self._noted: dict[str, tuple[Position, str | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the leases held."""
+        return frozenset(self._held)
+
+    def add(self, lease: Lease, sent: float) -> None:
+        """Keep a lease from now on; `sent` is when the take was sent, in monotonic seconds."""
+        self._held[lease.key] = HeldLease(lease, sent)
+        self._tally.count("acquired")
+        self._listener.lease_acquired(lease)
+
+    def find(self, key: str, epoch: int | None = None) -> HeldLease | None:
+        """Return the held lease, unless a given epoch is of another ownership."""
+        held = self._held.get(key)
+        return held if held is not None and epoch in (None, held.epoch) else None
+
+    def note(
+        self, key: str, position: Position, incarnation: str | None, epoch: int | None
+    ) -> None:
+        """Remember a committed position for the next checkpoint; safe from any thread."""
+        if self.find(key, epoch) is not None:
+            self._noted[key] = (position, incarnation)
+
+    # The two loops.
+
+    async def keep_loop(self) -> None:
+        """Renew and checkpoint what is due, for ever."""
+        tick = min(self._config.checkpoint_interval, self._config.duration / 6)
+        while True:
+            await self._sleep(tick)
+            due = [held for held in self._held.values() if self._is_due(held)]
+            await self._store.each(due, self.keep)
+
+    async def fence_loop(self) -> None:
+        """Drop expired leases in time, even while every write hangs."""
+        while True:
+            await self._sleep(self._config.duration / 20)
+            for held in list(self._held.values()):
+                self.fence(held)
+
+    async def keep(self, held: HeldLease) -> None:
+        """Renew a lease, with a checkpoint if its position moved."""
+        if held.lock.locked():
+            return  # It is being given up or outrun; waiting here would hold up the others.
+        moved = self._moved(held)
+        sent = self._clock()
+        try:
+            async with held.lock:
+                if moved is None:
+                    await self._write(held, renewed)
+                elif await self._write(held, lambda lease: checkpointed(lease, *moved)):
+                    held.checkpointed_at = sent
+                    self._tally.count("checkpoints")
+        except LeaseStoreError:
+            self._tally.count("renew_failures")
+
+    def fence(self, held: HeldLease) -> bool:
+        """Drop a lease that was not renewed for its duration; True when it is gone."""
+        if not held.gone and self._clock() - held.renewed_at >= self._config.duration:
+            self._tally.count("fenced")
+            self._lose(held, "not renewed in time")
+        return held.gone
+
+    # Writes that the engine asks for.
+
+    async def insist(self, held: HeldLease, change: Callable[[Lease], Lease]) -> Lease | None:
+        """Write until it succeeds or the lease is gone (None); other writes wait meanwhile."""
+        async with held.lock:
+            while True:
+                try:
+                    return await self._write(held, change)
+                except LeaseStoreError:
+                    await self.back_off()
+
+    async def release(self, held: HeldLease) -> bool:
+        """Give up a lease at its last noted position, in one write; False when it is gone."""
+        return await self.insist(held, self._at_last(held)) is not None
+
+    async def release_once(self, held: HeldLease) -> None:
+        """Give up a lease as `release` does, without a second try."""
+        async with held.lock:
+            await self._write(held, self._at_last(held))
+
+    async def back_off(self) -> None:
+        """Wait before a failed write is tried again."""
+        await self._sleep(min(1.0, self._config.duration / 20) * self._rng.uniform(0.5, 1.0))
+
+    # Inside.
+
+    def _at_last(self, held: HeldLease) -> Callable[[Lease], Lease]:
+        def change(lease: Lease) -> Lease:
+            moved = self._moved(held)
+            return released(lease if moved is None else checkpointed(lease, *moved))
+
+        return change
+
+    def _is_due(self, held: HeldLease) -> bool:
+        now = self._clock()
+        if now - held.renewed_at >= self._config.duration / 3 * EARLY:
+            return True
+        waited = now - held.checkpointed_at
+        return self._moved(held) is not None and waited >= self._config.checkpoint_interval * EARLY
+
+    def _moved(self, held: HeldLease) -> tuple[Position, str | None] | None:
+        """Return the noted position that the row does not have yet."""
+        noted = self._noted.get(held.key)
+        if noted is None:
+            return None
+        position, incarnation = noted
+        same = position == held.lease.checkpoint
+        return None if same and incarnation in (None, held.lease.incarnation) else noted
+
+    async def _write(self, held: HeldLease, change: Callable[[Lease], Lease]) -> Lease | None:
+        """Apply a transition and return the lease as written; None when it is gone."""
+        while not self.fence(held):
+            sent, base = self._clock(), held.lease
+            new = change(base)
+            before = tuple(held.unconfirmed)
+            # Until its answer comes this write may have landed; the next answer is judged by that.
+            held.unconfirmed.append(new)
+            row = await self._store.replace(base, new)
+            held.unconfirmed.clear()
+            if held.gone:
+                break
+            verdict = judge(row, new, base, before, self._me)
+            if row is None or verdict is Verdict.LOST:
+                self._lose(held, "deleted" if row is None else f"now of {row.processor}")
+                break
+            held.lease = row
+            if verdict is Verdict.WRITTEN:
+                self._written(held, sent)
+                return row
+            if verdict is Verdict.ASKED and not held.asked:
+                held.asked = True
+                log.info("%s: %s asks for %s", self._me, row.owner, row.key)
+                self._listener.handover_requested(held.key)
+        return None
+
+    def _written(self, held: HeldLease, sent: float) -> None:
+        lease = held.lease
+        if lease.processor == self._me and not lease.is_finished:
+            held.renewed_at = sent
+            self._tally.count("renewals")
+            return
+        self._forget(held)
+        if lease.is_finished:
+            self._tally.count("finished")
+            return
+        self._tally.count("released")
+        if lease.owner is not None:
+            self._tally.count("handed_over")
+
+    def _lose(self, held: HeldLease, why: str) -> None:
+        self._forget(held)
+        self._tally.count("lost")
+        log.warning("%s: lost %s (epoch %d): %s", self._me, held.key, held.epoch, why)
+        self._listener.lease_lost(held.key)
+
+    def _forget(self, held: HeldLease) -> None:
+        held.gone = True
+        del self._held[held.key]
+        self._noted.pop(held.key, None)

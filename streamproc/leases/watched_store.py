@@ -1,0 +1,107 @@
+"""A lease store whose calls are bounded in time and whose failures are counted and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from streamproc.errors import LeaseStoreError
+from streamproc.leases.lease import Lease, LeaseStore
+from streamproc.leases.statistics import Tally
+
+__all__ = ["WatchedStore"]
+
+log = logging.getLogger("streamproc.leases")
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+CONCURRENT_CALLS = 32
+"""Calls in flight at once, so that thousands of leases are renewed in time."""
+
+
+class WatchedStore:
+    """Passes calls on to a store; a call without an answer in time is a `LeaseStoreError` too.
+
+    Args:
+        store: the store that keeps the leases.
+        worker_id: named in the log.
+        duration: the lease duration in seconds. A write may take a third of it, so that a hanging
+            one leaves time for another before the lease expires; a listing all of it.
+        tally: where failures are counted.
+    """
+
+    def __init__(self, store: LeaseStore, worker_id: str, duration: float, tally: Tally) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._duration = duration
+        self._tally = tally
+        self._failures = 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last call succeeded."""
+        return not self._failures
+
+    async def list(self) -> list[Lease]:
+        """Return every lease."""
+        return await self._call("list", self._store.list(), self._duration)
+
+    async def create(self, lease: Lease) -> bool:
+        """Add a lease; False when the key exists already."""
+        return await self._call("create", self._store.create(lease), self._duration / 3)
+
+    async def replace(self, old: Lease, new: Lease) -> Lease | None:
+        """Compare and set; return the row as stored afterwards."""
+        return await self._call("replace", self._store.replace(old, new), self._duration / 3)
+
+    async def delete(self, old: Lease) -> bool:
+        """Remove the row iff it still matches."""
+        return await self._call("delete", self._store.delete(old), self._duration / 3)
+
+    async def each(
+        self, items: Sequence[Item], action: Callable[[Item], Awaitable[None]]
+    ) -> builtins.list[LeaseStoreError]:
+        """Apply an action to all items, some at a time; a store error ends only its own item."""
+        places = asyncio.Semaphore(CONCURRENT_CALLS)
+        errors = []
+
+        async def one(item: Item) -> None:
+            async with places:
+                try:
+                    await action(item)
+                except LeaseStoreError as error:
+                    errors.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                group.create_task(one(item))
+        return errors
+
+    async def _call(self, operation: str, answer: Awaitable[T], timeout: float) -> T:
+        try:
+            async with asyncio.timeout(timeout):
+                result = await answer
+        except TimeoutError:
+            error = LeaseStoreError(f"the lease store gave no answer within {timeout:g} s")
+            self._failed(operation, error)
+            raise error from None
+        except LeaseStoreError as error:
+            self._failed(operation, error)
+            raise
+        if self._failures:
+            log.info(
+                "%s: lease store works again after %d failures", self._worker_id, self._failures
+            )
+            self._failures = 0
+        return result
+
+    def _failed(self, operation: str, error: LeaseStoreError) -> None:
+        self._tally.count("store_errors")
+        self._failures += 1
+        if self._failures == 1:
+            log.warning(
+                "%s: lease store fails to %s: %s; trying again", self._worker_id, operation, error
+            )

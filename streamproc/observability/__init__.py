@@ -1,0 +1,1 @@
+"""What a worker tells of itself: status, metrics, HTTP, logs."""

@@ -1,0 +1,83 @@
+"""A worker's state as data: what /status returns and what metrics are made from."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from streamproc.kinesis.reader import ReaderStatistics
+from streamproc.pipeline.statistics import ShardStatistics
+
+__all__ = ["LeaseStatus", "ShardStatus", "StatusSource", "WorkerStatus"]
+
+
+class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard that this worker processes.
+
+    `millis_behind_latest` is None before the first answer of Kinesis; `phase` is a `ShardPhase`.
+    """
+
+    shard_id: str
+    phase: str
+    epoch: int
+    position: str
+    millis_behind_latest: int | None
+    statistics: ShardStatistics
+    reader: ReaderStatistics | None
+
+
+class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One lease of the group as this worker last saw it."""
+
+    shard_id: str
+    owner: str | None
+    checkpoint: str
+    counter: int
+    handing_over_from: str | None = None
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker at one moment; times are in seconds.
+
+    Attributes:
+        ready: whether it takes part: the stream, Redis and the lease store have answered, and it
+            is not stopping.
+        shards: those it holds.
+        departed: the counters of shards it held before, so that totals never fall.
+        leases: every lease of the group.
+        lease_changes: counts by kind: acquired, lost, handed over and so on.
+        prefetched_bytes: bytes read ahead over all shards, of `prefetch_limit`.
+        loop_lag_seconds: how late the event loop last was.
+        outbox_delivered: emitted events that the relay has delivered.
+    """
+
+    worker_id: str
+    group: str
+    stream: str
+    state: Literal["starting", "running", "draining", "stopped"]
+    ready: bool
+    version: str
+    pid: int
+    uptime_seconds: float
+    shards: list[ShardStatus]
+    departed: ShardStatistics
+    leases: list[LeaseStatus]
+    lease_changes: dict[str, int]
+    prefetched_bytes: int
+    prefetch_limit: int
+    loop_lag_seconds: float
+    outbox_delivered: int = 0
+    outbox_failures: int = 0
+
+
+class StatusSource(Protocol):
+    """What HTTP and metrics need of a worker."""
+
+    def status(self) -> WorkerStatus:
+        """Return the worker's state now; cheap, no IO."""
+        ...
+
+    def is_live(self) -> bool:
+        """Whether the process should be left running: its lease thread and loop still turn."""
+        ...

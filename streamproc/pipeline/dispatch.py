@@ -1,0 +1,201 @@
+"""Calls handlers: in one tight loop while all goes well, one event at a time when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from streamproc.context import Context, Emission, Item
+from streamproc.errors import Reject, Retry
+from streamproc.pipeline.decode import Call, DecodedBatch
+from streamproc.pipeline.lanes import lanes
+from streamproc.pipeline.routes import Routes
+from streamproc.processor import Policy
+
+__all__ = ["Dispatched", "Dispatcher", "Failure", "backoff_delay"]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An event that its handlers could not process, after all attempts."""
+
+    item: Item
+    handler: str
+    error: Exception
+    attempts: int
+    policy: Policy
+
+
+class Dispatched(msgspec.Struct):
+    """What handlers did: the events they processed, what they emitted, which events failed."""
+
+    items: list[Item]
+    emissions: list[Emission]
+    failures: list[Failure]
+    retries: int = 0
+
+
+class _HandlerError(Exception):
+    """A handler raised; which one, and what is the cause of this error."""
+
+    def __init__(self, call: Call, error: Exception) -> None:
+        super().__init__(call.target.handler.name)
+        self.call = call
+        self.error = error
+
+
+class Dispatcher:
+    """Runs the handlers of a shard's batches.
+
+    The first pass has no bookkeeping per event. When a handler raises in it, everything it did is
+    dropped and a careful pass starts: event by event, each undone and tried again on its own, so
+    that a batch is run at most twice however many of its events fail.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        group: str,
+        stream: str,
+        shard_id: str,
+        concurrency: int,
+        sleep: Callable[[float], Awaitable[None]],
+        rng: random.Random,
+    ) -> None:
+        self._routes = routes
+        self._names = (group, stream, shard_id)
+        self._concurrency = concurrency
+        self._sleep = sleep
+        self._rng = rng
+
+    async def run(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
+        """Hand `items` to their handlers; the batch's cells hold what they did to state."""
+        emissions: list[Emission] = []
+        try:
+            if batch.has_async:
+                await self._run_lanes(items, emissions)
+            else:
+                self._run_plain(items, emissions)
+        except _HandlerError:
+            for cell in batch.cells.values():
+                cell.reset()
+            return await self._run_carefully(items)
+        # Lanes emit as they get there; what leaves is in the order of the causes.
+        emissions.sort(key=lambda emission: emission.item.order)
+        return Dispatched(list(items), emissions, [])
+
+    def _contexts(self, emissions: list[Emission]) -> list[Context[object]]:
+        return [Context(p.name, *self._names, emissions) for p in self._routes.processors]
+
+    def _run_plain(self, items: Sequence[Item], emissions: list[Emission]) -> None:
+        contexts = self._contexts(emissions)
+        for item in items:
+            for call in item.calls:
+                target, event, key, cells = call
+                context = contexts[target.processor]
+                context.begin(item, key, cells)
+                try:
+                    target.call(event, context)
+                except Exception as error:
+                    raise _HandlerError(call, error) from error
+
+    async def _run_lanes(self, items: Sequence[Item], emissions: list[Emission]) -> None:
+        queue = iter(lanes([_lane_keys(item) for item in items]))
+        failed = False
+
+        async def work() -> None:
+            nonlocal failed
+            contexts = self._contexts(emissions)
+            for lane in queue:
+                for index in lane:
+                    if failed:
+                        return
+                    item = items[index]
+                    for call in item.calls:
+                        try:
+                            await _call(call, item, contexts[call.target.processor])
+                        except _HandlerError:
+                            failed = True  # the others stop at their next event
+                            raise
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._concurrency, len(items))):
+                    group.create_task(work())
+        except* _HandlerError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _run_carefully(self, items: Sequence[Item]) -> Dispatched:
+        done = Dispatched([], [], [])
+        contexts = self._contexts(done.emissions)
+        for item in items:
+            failure = await self._attempt(item, contexts, done)
+            if failure is None:
+                done.items.append(item)
+            else:
+                done.failures.append(failure)
+                if failure.policy.then == "halt":
+                    break
+        return done
+
+    async def _attempt(
+        self, item: Item, contexts: list[Context[object]], done: Dispatched
+    ) -> Failure | None:
+        """Try one event until it succeeds or its policy gives up; undo what failed tries did."""
+        cells = {id(cell): cell for call in item.calls for cell in call.cells.values()}.values()
+        before = [(cell, cell.snapshot()) for cell in cells]
+        emitted = len(done.emissions)
+        attempt = 1
+        while True:
+            try:
+                for call in item.calls:
+                    context = contexts[call.target.processor]
+                    context.attempt = attempt
+                    await _call(call, item, context)
+                return None
+            except _HandlerError as failed:
+                for cell, snapshot in before:
+                    cell.restore(snapshot)
+                del done.emissions[emitted:]
+                target, error = failed.call.target, failed.error
+            policy = target.policy
+            if isinstance(error, Reject) or attempt >= policy.attempts:
+                return Failure(item, target.handler.name, error, attempt, policy)
+            done.retries += 1
+            delay = backoff_delay(policy, attempt, self._rng)
+            if isinstance(error, Retry) and error.after is not None:
+                delay = error.after
+            await self._sleep(delay)
+            attempt += 1
+
+
+def backoff_delay(policy: Policy, attempt: int, rng: random.Random) -> float:
+    """Return seconds to wait after failed `attempt` (from 1): doubling, half of it random."""
+    low, high = policy.backoff
+    full = min(high, low * 2.0 ** min(attempt - 1, 60))
+    return full * (0.5 + rng.random() / 2)
+
+
+def _lane_keys(item: Item) -> list[object]:
+    """Return what orders an event: its partition key, and every state that it touches."""
+    keys: list[object] = [item.partition_key]
+    for call in item.calls:
+        if call.key is not None:
+            keys.append((call.target.processor, call.key))
+        keys += [cell.key for cell in call.cells.values()]
+    return keys
+
+
+async def _call(call: Call, item: Item, context: Context[object]) -> None:
+    target, event, key, cells = call
+    context.begin(item, key, cells)
+    try:
+        if target.handler.is_async:
+            async with asyncio.timeout(target.policy.timeout):
+                await target.call(event, context)
+        else:
+            target.call(event, context)
+    except Exception as error:
+        raise _HandlerError(call, error) from error

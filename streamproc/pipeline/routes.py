@@ -1,0 +1,63 @@
+"""Which handlers an event goes to; everything about them is worked out before any record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from streamproc.events.registry import EventRegistry, Reading
+from streamproc.processor import Handler, Policy, Processor, handlers_of
+from streamproc.state.cell import Codec
+from streamproc.state.keys import Keys
+
+__all__ = ["Routes", "Target"]
+
+
+class Target:
+    """One handler as the dispatcher calls it.
+
+    Attributes:
+        handler: what was declared.
+        processor: the processor's place in `Routes.processors`.
+        policy: the processor's failure policy.
+        codec: the state's; None for a processor without state.
+        prefix: what the Redis keys of its states begin with.
+    """
+
+    __slots__ = ("call", "codec", "handler", "policy", "prefix", "processor")
+
+    def __init__(self, handler: Handler, processor: int, policy: Policy, codec: Codec | None,
+                 prefix: str) -> None:  # fmt: skip
+        self.handler = handler
+        self.call = handler.call
+        self.processor = processor
+        self.policy = policy
+        self.codec = codec
+        self.prefix = prefix
+
+
+class Routes:
+    """The processors of a worker and, for each declared event class, the handlers it goes to.
+
+    Raises:
+        ProcessorError: two processors share a name, or handlers are declared wrongly.
+    """
+
+    def __init__(self, processors: Sequence[Processor[Any]], keys: Keys) -> None:
+        self.processors = tuple(processors)
+        self._targets: dict[type, list[Target]] = {}
+        for index, processor in enumerate(self.processors):
+            codec = (
+                None
+                if processor.state_type is None
+                else Codec(processor.name, processor.state_type, processor.state_ttl)
+            )
+            prefix = keys.state_prefix(processor.name)
+            for handler in handlers_of(processor):
+                target = Target(handler, index, processor.policy, codec, prefix)
+                self._targets.setdefault(handler.event, []).append(target)
+        self.registry = EventRegistry(self._targets)
+
+    def of(self, reading: Reading) -> list[list[Target]]:
+        """Return the targets of each of a reading's classes, in the order of its decoders."""
+        return [self._targets[cls] for cls in reading.classes]

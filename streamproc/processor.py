@@ -1,0 +1,211 @@
+"""What a plugin author writes: a Processor, its handlers, and its failure policy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from operator import attrgetter
+from typing import Any, ClassVar, Generic, Literal, get_args, get_origin
+
+import msgspec
+from typing_extensions import TypeVar
+
+from streamproc.context import Context
+from streamproc.errors import ProcessorError
+from streamproc.events.event import Event
+
+__all__ = ["Handler", "Key", "Policy", "Processor", "handlers_of", "key_text", "on"]
+
+Key = str | tuple[str, ...]
+"""A state key: one word, or several such as ``(sku, location)``."""
+
+S = TypeVar("S", default=None)
+P = TypeVar("P", bound="Processor[Any]")
+E = TypeVar("E", bound=Event)
+R = TypeVar("R", None, Coroutine[Any, Any, None])
+
+_HANDLER_ATTRIBUTE = "__streamproc_handlers__"
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to an event whose handler raises.
+
+    Attributes:
+        attempts: how often it is tried in all.
+        backoff: least and most seconds between attempts; the wait doubles, with jitter.
+        timeout: seconds an `async` handler may take; longer counts as a failure. A plain function
+            cannot be interrupted and is not limited.
+        then: the event's fate after the last attempt. ``dead-letter`` puts it aside and goes on;
+            ``halt`` stops the shard at it, for a person to look.
+    """
+
+    attempts: int = 3
+    backoff: tuple[float, float] = (0.1, 10.0)
+    timeout: float | None = 30.0
+    then: Literal["dead-letter", "halt"] = "dead-letter"
+
+    def __post_init__(self) -> None:
+        low, high = self.backoff
+        if self.attempts < 1 or low < 0 or high < low or (self.timeout or 1) <= 0:
+            raise ProcessorError(
+                f"not a usable policy: {self}; attempts >= 1, 0 <= backoff[0] <= backoff[1], "
+                "timeout > 0 or None"
+            )
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """One `@on` declaration, bound to its processor.
+
+    Attributes:
+        name: processor and method, for messages.
+        event: the class the handler takes.
+        call: the bound method.
+        is_async: whether `call` returns a coroutine.
+        key: event -> the one state key, if declared.
+        keys: event -> all state keys, if declared.
+    """
+
+    name: str
+    event: type[Event]
+    call: Callable[[Any, Any], Any]
+    is_async: bool
+    key: Callable[[Any], Key] | None
+    keys: Callable[[Any], Iterable[Key]] | None
+
+
+class _Declaration(msgspec.Struct, frozen=True):
+    event: type[Event]
+    key: Callable[[Any], Key] | None
+    keys: Callable[[Any], Iterable[Key]] | None
+
+
+class Processor(Generic[S]):
+    """A plugin: keyed state of type `S`, and a handler for each event type it wants.
+
+    Handlers run inside a transaction: what they do to state and what they emit takes effect
+    together with the record's position, or not at all. A handler may be run again for the same
+    event before that commit, so effects outside the context need `Context.idempotency_key`.
+    The same instance serves every shard of a worker; keep per-key data in `ctx.state`.
+
+    Class attributes:
+        name: names the state, metrics and settings; the lower-case class name if not given.
+        policy: what happens when a handler raises.
+        state_ttl: seconds after its last write that a state value is kept; None keeps it.
+
+    `S` is a msgspec Struct or a plain type, and `S()` must work: it is a new key's state.
+    Subclass ``Processor`` without ``[S]`` for a processor that keeps no state.
+    """
+
+    name: ClassVar[str] = ""
+    policy: ClassVar[Policy] = Policy()
+    state_ttl: ClassVar[float | None] = None
+    state_type: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+        if not cls.name or set(cls.name) & set("{}:\n "):
+            raise ProcessorError(
+                f"processor name {cls.name!r}: no braces, colons or spaces, please"
+            )
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is Processor and not isinstance(get_args(base)[0], TypeVar):
+                cls.state_type = get_args(base)[0]
+
+    async def start(self) -> None:
+        """Prepare what handlers need, such as a client; called once in the worker's loop."""
+
+    async def stop(self) -> None:
+        """Release what `start` acquired; called once after the last commit."""
+
+
+def on(
+    event: type[E],
+    *,
+    key: str | Callable[[E], Key] | None = None,
+    keys: Callable[[E], Iterable[Key]] | None = None,
+) -> Callable[[Callable[[P, E, Context[S]], R]], Callable[[P, E, Context[S]], R]]:
+    """Declare a method, plain or `async`, as the handler of an event type.
+
+    Args:
+        event: the event class; the newest version, older ones are upcast to it.
+        key: a field's name or a function: which state `ctx.state` is.
+        keys: a function to several keys, for an event that touches several states: `ctx.states`.
+
+    Events with one key are handled in stream order; `async` handlers of different keys run side
+    by side.
+
+    Raises:
+        ProcessorError: both `key` and `keys` are given, or `key` names no field.
+    """
+    if key is not None and keys is not None:
+        raise ProcessorError(f"@on({event.__name__}): give key= or keys=, not both")
+    if isinstance(key, str):
+        if key not in event.__struct_fields__:
+            raise ProcessorError(f"@on({event.__name__}): key={key!r} names no field of it")
+        key_of: Callable[[Any], Key] | None = attrgetter(key)
+    else:
+        key_of = key
+    declaration = _Declaration(event, key_of, keys)
+
+    def declare(method: Callable[[P, E, Context[S]], R]) -> Callable[[P, E, Context[S]], R]:
+        declared = [*getattr(method, _HANDLER_ATTRIBUTE, ()), declaration]
+        setattr(method, _HANDLER_ATTRIBUTE, declared)
+        return method
+
+    return declare
+
+
+def handlers_of(processor: Processor[Any]) -> list[Handler]:
+    """Return the processor's handlers in the order of their definition.
+
+    Raises:
+        ProcessorError: it has none, or two for one event type, or state but no key.
+    """
+    found: dict[str, Handler] = {}
+    methods = {
+        name: value
+        for cls in reversed(type(processor).__mro__)
+        for name, value in vars(cls).items()
+    }
+    for method_name, function in methods.items():
+        for declared in getattr(function, _HANDLER_ATTRIBUTE, ()):
+            name = f"{processor.name}.{method_name}"
+            event_type = declared.event.__event_type__
+            if event_type in found:
+                raise ProcessorError(
+                    f"{name} and {found[event_type].name} both handle "
+                    f"{event_type}; a processor has one handler for an event type"
+                )
+            has_key = declared.key is not None or declared.keys is not None
+            if not has_key and processor.state_type is not None:
+                raise ProcessorError(
+                    f"{name}: the processor keeps state, so @on needs key= or keys="
+                )
+            found[event_type] = Handler(
+                name=name,
+                event=declared.event,
+                call=getattr(processor, method_name),
+                is_async=inspect.iscoroutinefunction(function),
+                key=declared.key,
+                keys=declared.keys,
+            )
+    if not found:
+        raise ProcessorError(f"processor {processor.name} declares no handler; use @on(EventClass)")
+    return list(found.values())
+
+
+def key_text(key: Key) -> str:
+    """Return the text of a key as it stands in Redis: parts joined by ``|``, escaped by ``%``.
+
+    Raises:
+        TypeError: a key or part of it is not text.
+    """
+    if isinstance(key, str):
+        return key if "|" not in key and "%" not in key else _escape(key)
+    return "|".join([_escape(part) for part in key])
+
+
+def _escape(part: str) -> str:
+    return part.replace("%", "%25").replace("|", "%7C")

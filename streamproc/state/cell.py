@@ -1,0 +1,113 @@
+"""One keyed state value: as stored, and as handlers see it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from streamproc.errors import StreamprocError
+
+__all__ = ["Codec", "StateCell"]
+
+_UNREAD: Final[Any] = object()
+
+
+class Codec:
+    """How one processor's states become JSON and back; `S()` is the state of a new key.
+
+    JSON, so that other services and people can read what is stored.
+    """
+
+    __slots__ = ("_decode", "encode", "processor", "ttl_ms", "type")
+
+    def __init__(self, processor: str, type: Any, ttl: float | None) -> None:
+        self.processor = processor
+        self.type = type
+        self.ttl_ms = 0 if ttl is None else int(ttl * 1000)
+        self._decode = msgspec.json.Decoder(type).decode
+        self.encode = msgspec.json.Encoder().encode
+
+    def decode(self, raw: bytes, key: str) -> Any:
+        """Return the state of `raw`.
+
+        Raises:
+            StreamprocError: the stored value does not fit the state type any more.
+        """
+        try:
+            return self._decode(raw)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise StreamprocError(
+                f"the stored state at {key} is not a {self.type}: {error}; give new fields of the "
+                "state type a default, or delete the key"
+            ) from error
+
+
+class StateCell:
+    """A state value of one key, shared by the batches of a worker.
+
+    `raw` and `version` are what Redis holds (None and 0 for a key that does not exist). What
+    handlers read and change is a value decoded from `raw`; `reset` forgets it.
+    """
+
+    __slots__ = ("_value", "codec", "key", "raw", "version")
+
+    def __init__(self, key: str, codec: Codec) -> None:
+        self.key = key
+        self.codec = codec
+        self.version = 0
+        self.raw: bytes | None = None
+        self._value: Any = _UNREAD
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a handler looked at the value since the last load or reset."""
+        return self._value is not _UNREAD
+
+    def load(self, version: int, raw: bytes | None) -> None:
+        """Take over what Redis holds."""
+        self.version = version
+        self.raw = raw
+        self._value = _UNREAD
+
+    def read(self) -> Any:
+        """Return the value for a handler, who may change it in place."""
+        if self._value is _UNREAD:
+            self._value = (
+                self.codec.type() if self.raw is None else self.codec.decode(self.raw, self.key)
+            )
+        return self._value
+
+    def write(self, value: Any) -> None:
+        """Replace the value."""
+        self._value = value
+
+    def changed(self) -> bytes | None:
+        """Return the encoded value if it differs from what Redis holds, else None."""
+        encoded = self.codec.encode(self._value)
+        return None if encoded == self.raw else encoded
+
+    def successor(self, now_ms: int) -> int:
+        """Return the version of the next write.
+
+        A new key starts at the time, not at 1: when it expires and comes back, nobody who still
+        holds the old value can mistake the new one for it.
+        """
+        return self.version + 1 if self.version else now_ms * 1000
+
+    def committed(self, raw: bytes, version: int) -> None:
+        """Note what is stored now; the decoded value stays."""
+        self.version = version
+        self.raw = raw
+
+    def reset(self) -> None:
+        """Forget what handlers did."""
+        self._value = _UNREAD
+
+    def snapshot(self) -> bytes | None:
+        """Return a copy of the present value for `restore`; None when nobody read it."""
+        return None if self._value is _UNREAD else self.codec.encode(self._value)
+
+    def restore(self, snapshot: bytes | None) -> None:
+        """Return to a snapshot."""
+        self._value = _UNREAD if snapshot is None else self.codec.decode(snapshot, self.key)

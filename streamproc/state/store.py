@@ -1,0 +1,263 @@
+"""The one place that talks to Redis for a batch: adopt, check, commit.
+
+Each is one script and one round trip. `StateStore` is the seam: pipelines know only it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, cast
+
+import msgspec
+import redis.asyncio
+from redis.asyncio.retry import Retry as RedisRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from streamproc.errors import Fenced, StateStoreError
+from streamproc.position import Position
+from streamproc.state.cell import StateCell
+from streamproc.state.keys import Keys
+
+__all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore", "connect_redis"]
+
+_SCRIPTS: Final = Path(__file__).parent
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """What a new owner of a shard finds: the committed position, if any, and the store's id."""
+
+    position: Position | None
+    incarnation: str
+
+
+class Commit(msgspec.Struct, kw_only=True):
+    """Everything one batch changes.
+
+    Attributes:
+        shard: field of the positions hash, ``stream/shard``.
+        epoch: the owner's epoch.
+        start: the position that the batch starts from; it must be the stored one.
+        end: the position that it reaches.
+        bucket: the dedupe bucket that marks go to, as `check` returned it.
+        digests: ids to mark, 16 bytes each.
+        cells: the states that the batch read, with their versions and what they have become.
+        outbox: fields and values of each emitted event's entry.
+        dead_letters: fields and values of each dead letter's entry.
+    """
+
+    shard: str
+    epoch: int
+    start: Position
+    end: Position
+    bucket: int
+    digests: Sequence[bytes] = ()
+    cells: Sequence[tuple[StateCell, bytes | None]] = ()
+    outbox: Sequence[Sequence[str | bytes]] = ()
+    dead_letters: Sequence[Sequence[str | bytes]] = ()
+
+
+class CommitResult(msgspec.Struct, frozen=True):
+    """How a commit ended.
+
+    `refused` holds indexes into `Commit.digests` (DUPLICATE) or `Commit.cells` (CONFLICT);
+    `position` is the stored one (MOVED), None when the shard has none.
+    """
+
+    outcome: Literal["OK", "MOVED", "DUPLICATE", "CONFLICT"]
+    refused: tuple[int, ...] = ()
+    position: Position | None = None
+
+
+class StateStore(Protocol):
+    """Keeps positions, dedupe marks, keyed state, outbox and dead letters of one group.
+
+    Every method raises `StateStoreError` when the store cannot answer; a commit may have been
+    applied then. Repeating the same commit tells: it is `MOVED` to its own `end`.
+    """
+
+    async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
+        """Fence off older owners of `shard`; begin its chain at `start` where it has none.
+
+        Raises:
+            Fenced: a newer epoch has adopted the shard.
+        """
+        ...
+
+    async def check(
+        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+    ) -> tuple[int, set[int]]:
+        """Bring `cells` up to date; return the dedupe bucket and the committed ids' indexes."""
+        ...
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Apply all of `commit`, or nothing; tell its cells when it was applied.
+
+        Raises:
+            Fenced: a newer epoch has adopted the shard.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+def connect_redis(url: str, timeout: float) -> redis.asyncio.Redis:
+    """Return a client whose calls end within `timeout` seconds and are never repeated silently.
+
+    A repeated commit is not harmful, but its answer would be about the second try; the pipeline
+    repeats with open eyes.
+    """
+    return redis.asyncio.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=RedisRetry(NoBackoff(), 0),
+    )
+
+
+class RedisStateStore:
+    """A group's state in one Redis (>= 6.2) or Valkey.
+
+    Args:
+        client: a client of its own; closed with the store.
+        group: consumer group, which names the keys.
+        dedupe_ttl: seconds an id is remembered at least.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, group: str, dedupe_ttl: float) -> None:
+        self.keys = Keys(group)
+        self._client = client
+        self._bucket_ms = max(1, int(dedupe_ttl * 1000 / 2))
+        # The bucket is chosen by Redis's clock, which all workers share; this is its lead on ours.
+        self._clock_lead_ms = 0.0
+        self._adopt = client.register_script((_SCRIPTS / "adopt.lua").read_text())
+        self._check = client.register_script((_SCRIPTS / "check.lua").read_text())
+        self._commit = client.register_script((_SCRIPTS / "commit.lua").read_text())
+
+    async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
+        """See `StateStore.adopt`."""
+        reply = await self._run(
+            self._adopt,
+            [self.keys.positions, self.keys.incarnation],
+            [shard, epoch, "" if start is None else start.encode(), uuid.uuid4().hex],
+        )
+        if reply[0] == b"FENCED":
+            raise _fenced(shard, epoch, reply[1])
+        self._note_clock(reply[3])
+        return Adopted(_position(reply[1]), reply[2].decode())
+
+    async def check(
+        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+    ) -> tuple[int, set[int]]:
+        """See `StateStore.check`."""
+        bucket = self._bucket()
+        while True:
+            now_ms, seen, states = await self._run(
+                self._check,
+                [*self._seen_keys(bucket), *[cell.key for cell in cells]],
+                [len(digests), *digests, *[cell.version for cell in cells]],
+            )
+            self._note_clock(now_ms)
+            for at in range(0, len(states), 3):
+                cells[states[at]].load(states[at + 1], states[at + 2] or None)
+            if bucket == now_ms // self._bucket_ms:
+                return bucket, set(seen)
+            bucket = now_ms // self._bucket_ms  # our idea of Redis's time was off: look there too
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """See `StateStore.commit`."""
+        arguments: list[Any] = [
+            commit.shard,
+            commit.epoch,
+            commit.start.encode(),
+            commit.end.encode(),
+            # The youngest mark of a bucket is as old as the bucket's end; keep it a TTL longer.
+            self._bucket_ms * 3,
+            len(commit.digests),
+            len(commit.cells),
+            len(commit.outbox),
+            len(commit.dead_letters),
+            *commit.digests,
+        ]
+        now_ms = int(self._now_ms())
+        versions = [cell.successor(now_ms) for cell, _ in commit.cells]
+        for (cell, value), version in zip(commit.cells, versions, strict=True):
+            arguments += (cell.version, version, value or b"", cell.codec.ttl_ms)
+        for entry in (*commit.outbox, *commit.dead_letters):
+            arguments.append(len(entry))
+            arguments += entry
+        reply = await self._run(
+            self._commit,
+            [
+                self.keys.positions,
+                self.keys.outbox,
+                self.keys.dead_letters,
+                *self._seen_keys(commit.bucket),
+                *[cell.key for cell, _ in commit.cells],
+            ],
+            arguments,
+        )
+        outcome = reply[0].decode()
+        if outcome == "OK":
+            for (cell, value), version in zip(commit.cells, versions, strict=True):
+                if value is not None:
+                    cell.committed(value, version)
+        if outcome == "FENCED":
+            raise _fenced(commit.shard, commit.epoch, reply[1])
+        if outcome == "MOVED":
+            return CommitResult("MOVED", position=_position(reply[1]))
+        return CommitResult(outcome, refused=tuple(reply[1:]))
+
+    async def ping(self) -> None:
+        """Make sure that Redis answers.
+
+        Raises:
+            StateStoreError: it does not.
+        """
+        try:
+            await self._client.ping()
+        except RedisError as error:
+            raise self._unavailable(error) from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _run(self, script: Any, keys: list[str], arguments: list[Any]) -> list[Any]:
+        try:
+            return cast("list[Any]", await script(keys=keys, args=arguments))
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StateStoreError:
+        where = self._client.connection_pool.connection_kwargs
+        address = where.get("path") or f"{where.get('host')}:{where.get('port')}"
+        return StateStoreError(
+            f"Redis at {address}: {error or type(error).__name__}; "
+            "check redis.url and that the server accepts writes"
+        )
+
+    def _seen_keys(self, bucket: int) -> list[str]:
+        return [self.keys.seen(bucket), self.keys.seen(bucket - 1), self.keys.seen(bucket - 2)]
+
+    def _bucket(self) -> int:
+        return int(self._now_ms() // self._bucket_ms)
+
+    def _now_ms(self) -> float:
+        return time.time() * 1000 + self._clock_lead_ms
+
+    def _note_clock(self, redis_ms: int) -> None:
+        self._clock_lead_ms = redis_ms - time.time() * 1000
+
+
+def _position(text: bytes) -> Position | None:
+    return Position.decode(text.decode()) if text else None
+
+
+def _fenced(shard: str, epoch: int, newer: int) -> Fenced:
+    return Fenced(f"{shard}: epoch {epoch} is fenced off by epoch {newer}", newer)

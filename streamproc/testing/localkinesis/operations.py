@@ -1,0 +1,105 @@
+"""The operations that the endpoint knows: how each is decoded, run and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from streamproc.testing.localkinesis import (
+    record_operations,
+    requests,
+    shard_operations,
+    stream_operations,
+)
+from streamproc.testing.localkinesis.account import Account
+from streamproc.testing.localkinesis.faults import Faults
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Operation:
+    """One API operation.
+
+    `run` gets the account and the decoded request and returns the body of the answer; `shard_of`
+    says which shard a request is about, for faults that are limited to one.
+    """
+
+    def __init__(
+        self,
+        request_type: type[Any],
+        run: Callable[[Account, Any, Faults], bytes],
+        shard_of: Callable[[Account, Any], str | None],
+    ) -> None:
+        self._decoder = msgspec.json.Decoder(request_type)
+        self.run = run
+        self.shard_of = shard_of
+
+    def decode(self, body: bytes) -> Any:
+        """Decode a request; an empty body stands for one without members."""
+        return self._decoder.decode(body or b"{}")
+
+
+def _no_shard(_account: Account, _request: Any) -> str | None:
+    return None
+
+
+def _encoded(operation: Callable[[Account, Any], Any]) -> Callable[[Account, Any, Faults], bytes]:
+    def run(account: Account, request: Any, _faults: Faults) -> bytes:
+        answer = operation(account, request)
+        return b"" if answer is None else _encode(answer)
+
+    return run
+
+
+def _get_records(account: Account, request: requests.GetRecords, _faults: Faults) -> bytes:
+    return record_operations.get_records(account, request)
+
+
+def _plain(request_type: type[Any], operation: Callable[[Account, Any], Any]) -> Operation:
+    return Operation(request_type, _encoded(operation), _no_shard)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "CreateStream": _plain(requests.CreateStream, stream_operations.create_stream),
+    "DeleteStream": _plain(requests.StreamRequest, stream_operations.delete_stream),
+    "DescribeStream": _plain(requests.DescribeStream, stream_operations.describe_stream),
+    "DescribeStreamSummary": _plain(
+        requests.StreamRequest, stream_operations.describe_stream_summary
+    ),
+    "DescribeLimits": _plain(requests.NoMembers, stream_operations.describe_limits),
+    "ListStreams": _plain(requests.ListStreams, stream_operations.list_streams),
+    "IncreaseStreamRetentionPeriod": _plain(
+        requests.ChangeRetention, stream_operations.increase_retention
+    ),
+    "DecreaseStreamRetentionPeriod": _plain(
+        requests.ChangeRetention, stream_operations.decrease_retention
+    ),
+    "ListShards": _plain(requests.ListShards, shard_operations.list_shards),
+    "UpdateShardCount": _plain(requests.UpdateShardCount, shard_operations.update_shard_count),
+    "SplitShard": Operation(
+        requests.SplitShard,
+        _encoded(shard_operations.split_shard),
+        lambda _, request: request.shard_to_split,
+    ),
+    "MergeShards": Operation(
+        requests.MergeShards,
+        _encoded(shard_operations.merge_shards),
+        lambda _, request: request.shard_to_merge,
+    ),
+    "PutRecord": Operation(
+        requests.PutRecord, record_operations.put_record, record_operations.record_shard
+    ),
+    "PutRecords": Operation(requests.PutRecords, record_operations.put_records, _no_shard),
+    "GetShardIterator": Operation(
+        requests.GetShardIterator,
+        _encoded(record_operations.get_shard_iterator),
+        lambda _, request: request.shard_id,
+    ),
+    "GetRecords": Operation(
+        requests.GetRecords,
+        _get_records,
+        lambda _, request: record_operations.iterator_shard(request.shard_iterator),
+    ),
+}
