@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import botocore.exceptions as boto
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from aiohttp import AddrInfoType
 
 from streamproc.config import ReadConfig, StreamConfig
 from streamproc.errors import ConfigError, StreamError
@@ -21,6 +23,7 @@ from streamproc.kinesis.codec import RESULT_KEY, GetRecordsResult, TypedParserFa
 from streamproc.kinesis.errors import (
     ExpiredIteratorError,
     InvalidArgumentError,
+    MalformedResponseError,
     Target,
     ThrottledError,
     TransientError,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["KinesisClient", "open_kinesis"]
 
 _T = TypeVar("_T")
+_Answer = TypeVar("_Answer", bound=Mapping[str, Any])
 
 # Calls in flight are about shards * latency / poll interval: 5,000 shards at their tips, polled
 # every 250 ms with answers in 20 ms, keep 400 connections busy. Calls beyond that queue inside the
@@ -123,7 +127,7 @@ class KinesisClient(KinesisApi):
         """Read up to `limit` records (1 to 10,000) and 10 MB from `iterator` on."""
         call = self._boto.get_records(ShardIterator=iterator, Limit=limit)
         try:
-            answer: Any = await self._send("GetRecords", call)
+            answer: Any = await self._send("GetRecords", call, RESULT_KEY)
         except InvalidArgumentError as error:
             # The limit comes checked from the configuration, so it is the iterator that is wrong.
             raise ExpiredIteratorError(str(error)) from error
@@ -139,7 +143,8 @@ class KinesisClient(KinesisApi):
         call = self._boto.get_shard_iterator(
             StreamName=self._stream, ShardId=shard_id, **_starting_at(position)
         )
-        answer = await self._send(f"GetShardIterator of {shard_id} at {position}", call)
+        operation = f"GetShardIterator of {shard_id} at {position}"
+        answer = await self._send(operation, call, "ShardIterator")
         return answer["ShardIterator"]
 
     async def list_shards(self) -> list[ShardInfo]:
@@ -154,7 +159,7 @@ class KinesisClient(KinesisApi):
         """Put up to 500 records and 10 MiB; single ones may fail, which their results tell."""
         records = [_put_request(entry) for entry in entries]
         call = self._boto.put_records(StreamName=self._stream, Records=records)
-        answer = await self._send("PutRecords", call)
+        answer = await self._send("PutRecords", call, "Records")
         return [
             PutResult(
                 shard_id=result.get("ShardId"),
@@ -172,9 +177,8 @@ class KinesisClient(KinesisApi):
         page: dict[str, Any] = {"StreamName": self._stream}
         shards: list[ShardInfo] = []
         while True:
-            answer: Any = await self._send(
-                "ListShards", self._boto.list_shards(**page, MaxResults=_LIST_PAGE)
-            )
+            call = self._boto.list_shards(**page, MaxResults=_LIST_PAGE)
+            answer = await self._send("ListShards", call, "Shards")
             shards += [_shard_info(shard) for shard in answer["Shards"]]
             token = answer.get("NextToken")
             if not token:
@@ -182,10 +186,8 @@ class KinesisClient(KinesisApi):
             page = {"NextToken": token}
 
     async def _describe(self) -> StreamSummary:
-        answer = await self._send(
-            "DescribeStreamSummary",
-            self._boto.describe_stream_summary(StreamName=self._stream),
-        )
+        call = self._boto.describe_stream_summary(StreamName=self._stream)
+        answer = await self._send("DescribeStreamSummary", call, "StreamDescriptionSummary")
         summary = answer["StreamDescriptionSummary"]
         return StreamSummary(
             name=summary["StreamName"],
@@ -197,11 +199,15 @@ class KinesisClient(KinesisApi):
             encryption=summary.get("EncryptionType", "NONE"),
         )
 
-    async def _send(self, operation: str, call: Awaitable[_T]) -> _T:
+    async def _send(self, operation: str, call: Awaitable[_Answer], needed: str) -> _Answer:
         try:
-            return await call
+            answer = await call
         except (boto.ClientError, boto.BotoCoreError) as error:
             raise typed_error(error, operation, self._target) from error
+        if needed not in answer:
+            # botocore's parser lets a body that is no JSON pass as an empty answer.
+            raise MalformedResponseError(f"{operation}, {self._target}: no {needed} in the answer")
+        return answer
 
     async def _insist(self, call: Callable[[], Awaitable[_T]]) -> _T:
         for attempt in range(1, _CONTROL_ATTEMPTS):
@@ -225,7 +231,7 @@ def _boto_config(read: ReadConfig) -> AioConfig:
         # longer, and giving up would only ask for the same 10 MB again.
         read_timeout=read.timeout,
         max_pool_connections=_MAX_CONNECTIONS,
-        connector_args={"keepalive_timeout": _KEEPALIVE_S},
+        connector_args={"keepalive_timeout": _KEEPALIVE_S, "socket_factory": _open_socket},
         # One attempt. The SDK would sleep inside the call, where the reader can neither count a
         # throttle nor spread its shards' retries, nor notice that it is to stop.
         retries={"total_max_attempts": 1, "mode": "standard"},
@@ -234,6 +240,15 @@ def _boto_config(read: ReadConfig) -> AioConfig:
         # Whole and fixed: botocore would put its own together anew for each request.
         user_agent=_USER_AGENT,
     )
+
+
+def _open_socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    # A connection that a NAT or a dead peer dropped leaves the pool before a call finds out.
+    # (TCP_NODELAY is set by the event loops themselves.)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return opened
 
 
 def _starting_at(position: Position) -> dict[str, Any]:

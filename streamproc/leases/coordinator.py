@@ -96,9 +96,15 @@ class LeaseCoordinator:
                     group.create_task(self._keeper.keep_loop(), name="lease-keep"),
                     group.create_task(self._keeper.fence_loop(), name="lease-fence"),
                 ]
-                await self._stopping.wait()
-                for loop in loops:
-                    loop.cancel()
+                try:
+                    await self._stopping.wait()
+                finally:
+                    # A store may swallow a cancellation (redis-py does, through Python 3.11's
+                    # wait_for, when its answer comes at that moment): then the flag ends the loop.
+                    self._stopping.set()
+                    self._wake.set()
+                    for loop in loops:
+                        loop.cancel()
         finally:
             self._idle.set()
 
@@ -223,6 +229,14 @@ class LeaseCoordinator:
         """
         return sum([await self._store.delete(lease) for lease in leases])
 
+    async def leases(self) -> list[Lease]:
+        """Return all leases as they are stored now; `snapshot` is cheaper where that is enough.
+
+        Raises:
+            LeaseStoreError: the store failed.
+        """
+        return await self._store.list()
+
     def valid_until(self, key: str) -> float:
         """Return the monotonic time in seconds until which the lease is mine; 0.0 if it is not."""
         held = self._keeper.find(key)
@@ -243,7 +257,7 @@ class LeaseCoordinator:
     # Scanning: see the table, plan, act.
 
     async def _scan_loop(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             self._wake.clear()
             # The store counts and logs its failures; the next scan is the next try.
             with contextlib.suppress(LeaseStoreError):
@@ -317,7 +331,9 @@ class LeaseCoordinator:
 
     async def _request(self, row: Lease) -> None:
         wanted = asked_to_hand_over(row, self._me)
-        if not self._taking or await self._store.replace(row, wanted) != wanted:
+        if not self._taking:
+            return
+        if await self._store.replace(row, wanted) != wanted:
             self._tally.count("take_conflicts")
             return
         self._tally.count("requested")

@@ -8,41 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
+from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.records import ChildShard
 from streamproc.leases.assignment import startable
 from streamproc.leases.lease import Lease
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 
 __all__ = [
-    "ShardInfo",
     "child_leases",
     "children_to_create",
     "finished_leases_to_delete",
     "leases_to_create",
     "startable",
 ]
-
-
-class ShardInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A shard as ListShards describes it (API: Shard).
-
-    Attributes:
-        shard_id: such as ``shardId-000000000000``.
-        parents: ids of the parent and, after a merge, the adjacent parent; they may have expired.
-        starting_hash_key: first hash key, inclusive, decimal.
-        ending_hash_key: last hash key, inclusive, decimal.
-        starting_sequence: the shard's first possible sequence number, decimal.
-        closed: whether it has an ending sequence number, that is, was split or merged.
-    """
-
-    shard_id: str
-    parents: tuple[str, ...] = ()
-    starting_hash_key: str
-    ending_hash_key: str
-    starting_sequence: str
-    closed: bool = False
 
 
 def leases_to_create(
@@ -76,7 +54,7 @@ def leases_to_create(
     known = {lease.key for lease in leases}
     start = Position("AT_TIMESTAMP", timestamp=now) if initial == LATEST else initial
     if not known:
-        chosen = [shard for shard in ordered if initial != LATEST or not shard.closed]
+        chosen = [shard for shard in ordered if initial != LATEST or shard.is_open]
         return [_lease(shard, start) for shard in chosen]
     missing = _missing(ordered, known)
     following: set[str] = set()
@@ -88,7 +66,7 @@ def leases_to_create(
     for shard in missing:
         if shard.shard_id in following:
             created.append(_lease(shard, TRIM_HORIZON))
-        elif initial != LATEST or not shard.closed or shard.shard_id in awaited:
+        elif initial != LATEST or shard.is_open or shard.shard_id in awaited:
             created.append(_lease(shard, start))
     return created
 
@@ -142,7 +120,7 @@ def _missing(ordered: Sequence[ShardInfo], known: set[str]) -> list[ShardInfo]:
     reached: set[str] = set()
     found = []
     for shard in reversed(ordered):
-        if shard.shard_id not in known and (not shard.closed or shard.shard_id in reached):
+        if shard.shard_id not in known and (shard.is_open or shard.shard_id in reached):
             reached.update(shard.parents)
             found.append(shard)
     return found[::-1]
@@ -150,7 +128,7 @@ def _missing(ordered: Sequence[ShardInfo], known: set[str]) -> list[ShardInfo]:
 
 def _parents_first(shards: Iterable[ShardInfo]) -> list[ShardInfo]:
     """Sort by starting sequence number: a child's is greater than its parents' last."""
-    return sorted(shards, key=lambda shard: (int(shard.starting_sequence), shard.shard_id))
+    return sorted(shards, key=lambda shard: (int(shard.starting_sequence_number), shard.shard_id))
 
 
 def _lease(shard: ShardInfo, checkpoint: Position) -> Lease:

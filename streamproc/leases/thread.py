@@ -51,10 +51,13 @@ class CoordinatorThread:
         self._worker_id = worker_id
         self._config = config
         self._listener = listener
+        self._thread: threading.Thread | None = None
         self._coordinator: LeaseCoordinator | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._end: asyncio.Future[None] | None = None
 
     # The life of the thread.
 
@@ -65,11 +68,11 @@ class CoordinatorThread:
             ConfigError: an option of the store is wrong.
             LeaseStoreError: the store cannot be reached.
         """
-        engine = asyncio.get_running_loop()
-        thread = threading.Thread(
-            target=self._run_thread, args=(engine,), name=f"leases-{self._worker_id}", daemon=True
+        self._end = asyncio.wrap_future(self._ended)
+        self._thread = threading.Thread(
+            target=self._run, args=(asyncio.get_running_loop(),), name="leases", daemon=True
         )
-        thread.start()
+        self._thread.start()
         await asyncio.wrap_future(self._opened)
 
     async def watch(self) -> None:
@@ -78,25 +81,33 @@ class CoordinatorThread:
         Raises:
             LeaseStoreError: the coordinator died; no lease is renewed any more.
         """
-        # Shielded, for a cancelled watcher must not cancel the thread's own report.
-        await asyncio.shield(asyncio.wrap_future(self._ended))
+        if self._end is not None:
+            # A cancelled watcher must not cancel the thread's own report.
+            await asyncio.shield(self._end)
 
     async def stop(self) -> None:
-        """Stop the coordinator, close the store and wait for the thread's end."""
-        if not self._ended.done():
-            await self._call(self._running().stop())
-        await self.watch()
+        """Stop the coordinator, close the store and wait for the thread's end.
 
-    def _run_thread(self, engine: asyncio.AbstractEventLoop) -> None:
+        Raises:
+            LeaseStoreError: the coordinator had died before.
+        """
+        if self._thread is None:
+            return
+        if self._loop is not None and not self._ended.done():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        await self.watch()
+        self._thread.join()  # It has reported its end: nothing is left to wait for.
+
+    def _run(self, engine: asyncio.AbstractEventLoop) -> None:
         try:
             asyncio.run(self._main(engine))
-        except BaseException as error:  # The engine is told, wherever it waits.
+        except BaseException as error:  # Whatever it is, the engine is told where it waits.
             if not self._opened.done():
                 self._opened.set_exception(error)
                 self._ended.set_result(None)
                 return
             log.exception("%s: the lease coordinator died", self._worker_id)
-            died = LeaseStoreError(f"the lease coordinator died: {error!r}; restart the worker")
+            died = LeaseStoreError(f"the lease coordinator died ({error!r}); restart the worker")
             died.__cause__ = error
             self._ended.set_exception(died)
         else:
@@ -109,8 +120,107 @@ class CoordinatorThread:
             self._coordinator = LeaseCoordinator(
                 store, self._worker_id, self._config, _OnLoop(engine, self._listener)
             )
-            run = asyncio.ensure_future(self._coordinator.run())
-            self._opened.set_result(None)
-            await run
+            if not self._opened.set_running_or_notify_cancel():
+                return  # The engine gave up waiting for the store.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._coordinator.run())
+                self._opened.set_result(None)
+                await self._stop.wait()
+                await self._coordinator.stop()
         finally:
             await store.aclose()
+
+    # What the engine asks for; each as the coordinator's method of that name.
+
+    async def release(
+        self,
+        key: str,
+        position: Position | None = None,
+        incarnation: str | None = None,
+        epoch: int | None = None,
+    ) -> bool:
+        """Checkpoint and give up a lease: to the worker that asked, or to nobody."""
+        return await self._call(self._running.release(key, position, incarnation, epoch))
+
+    async def finish(self, key: str, children: Sequence[Lease], epoch: int | None = None) -> bool:
+        """Create the children's leases, then mark the shard's lease SHARD_END."""
+        return await self._call(self._running.finish(key, children, epoch))
+
+    async def outrun(self, key: str, epoch: int) -> Lease | None:
+        """Raise the lease's counter, and with it this worker's epoch, past `epoch`."""
+        return await self._call(self._running.outrun(key, epoch))
+
+    async def create(self, leases: Iterable[Lease]) -> int:
+        """Create the leases that do not exist yet, parents first."""
+        return await self._call(self._running.create(leases))
+
+    async def delete(self, leases: Iterable[Lease]) -> int:
+        """Delete rows that are still as given."""
+        return await self._call(self._running.delete(leases))
+
+    async def leases(self) -> list[Lease]:
+        """Return all leases as they are stored now."""
+        return await self._call(self._running.leases())
+
+    def stop_taking(self) -> None:
+        """Take and ask for no more leases; those held are kept until they are released."""
+        self._running.stop_taking()
+
+    def note_position(
+        self, key: str, position: Position, incarnation: str | None, epoch: int | None = None
+    ) -> None:
+        """Remember a shard's committed position for the next checkpoint."""
+        self._running.note_position(key, position, incarnation, epoch)
+
+    def valid_until(self, key: str) -> float:
+        """Return the monotonic time in seconds until which the lease is mine; 0.0 if it is not."""
+        return self._running.valid_until(key)
+
+    def is_valid(self, key: str) -> bool:
+        """Whether the lease is mine now by this host's monotonic clock."""
+        return self._running.is_valid(key)
+
+    def snapshot(self) -> tuple[Lease, ...]:
+        """Return all leases as of the last scan."""
+        return self._running.snapshot()
+
+    def statistics(self) -> LeaseStatistics:
+        """Return the counts so far."""
+        return self._running.statistics()
+
+    @property
+    def _running(self) -> LeaseCoordinator:
+        if self._coordinator is None:
+            raise LeaseStoreError("the lease coordinator is not started; await start() first")
+        return self._coordinator
+
+    async def _call(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Run an operation in the coordinator's loop; fail if that loop ends before it does."""
+        if self._loop is None or self._end is None or self._ended.done():
+            operation.close()
+            raise LeaseStoreError("the lease coordinator is not running")
+        answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(operation, self._loop))
+        try:
+            await asyncio.wait((answer, self._end), return_when=asyncio.FIRST_COMPLETED)
+            if answer.done() and not answer.cancelled():
+                return answer.result()
+        finally:
+            answer.cancel()
+        raise LeaseStoreError("the lease coordinator ended before it could answer")
+
+
+class _OnLoop:
+    """Passes a listener's calls on to the loop it lives in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        self._loop = loop
+        self._listener = listener
+
+    def lease_acquired(self, lease: Lease) -> None:
+        self._loop.call_soon_threadsafe(self._listener.lease_acquired, lease)
+
+    def lease_lost(self, key: str) -> None:
+        self._loop.call_soon_threadsafe(self._listener.lease_lost, key)
+
+    def handover_requested(self, key: str) -> None:
+        self._loop.call_soon_threadsafe(self._listener.handover_requested, key)

@@ -21,6 +21,8 @@ from streamproc.testing.localkinesis.shard import Shard
 from streamproc.testing.localkinesis.stream import Stream
 from streamproc.testing.localkinesis.stream_operations import hash_key_range
 
+_SEQUENCE_ITERATORS = frozenset({"AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"})
+
 _quote = msgspec.json.encode
 
 
@@ -89,8 +91,15 @@ def get_shard_iterator(account: Account, request: requests.GetShardIterator) -> 
     if request.shard_iterator_type is None:
         raise errors.missing("shardIteratorType")
     stream = account.readable_stream(request, now_ms)
-    shard = account.shard(stream, request.shard_id)
+    shard = stream.shards.get(request.shard_id)
+    if shard is None:
+        raise errors.KinesisError(
+            "ResourceNotFoundException",
+            f"Shard {request.shard_id} in stream {stream.name} under account {account.id} does not "
+            f"exist",
+        )
     shard.trim(stream.horizon_ms(now_ms))
+    _check_starting_point(request)
     position = _start_position(account, stream, shard, request, now_ms)
     return {"ShardIterator": _iterator(stream, shard, position, now_ms)}
 
@@ -230,6 +239,19 @@ def _append(
     return number
 
 
+def _check_starting_point(request: requests.GetShardIterator) -> None:
+    """Refuse a starting sequence number that is missing, or given where it means nothing."""
+    kind, given = request.shard_iterator_type, request.starting_sequence_number is not None
+    wanted = kind in _SEQUENCE_ITERATORS
+    if given != wanted:
+        found = "also a" if given else "no"
+        raise errors.invalid_argument(
+            "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "
+            "StartingSequenceNumber or (2) TRIM_HORIZON or LATEST or AT_TIMESTAMP and no "
+            f"StartingSequenceNumber. Request specified {kind} and {found} StartingSequenceNumber."
+        )
+
+
 def _start_position(
     account: Account,
     stream: Stream,
@@ -275,16 +297,16 @@ def _counter(
     account: Account, stream: Stream, shard: Shard, request: requests.GetShardIterator
 ) -> int:
     """Return the counter in a starting sequence number, which must be of this very shard."""
-    text = request.starting_sequence_number
-    if text is None:
-        raise errors.invalid_argument(
-            f"Must specify startingSequenceNumber parameter for iterator of type "
-            f"{request.shard_iterator_type}."
-        )
+    text = request.starting_sequence_number or ""
     parts = sequence.decode(text)
+    if parts is not None and parts.shard_index != shard.index:
+        raise errors.invalid_argument(
+            f"Invalid StartingSequenceNumber. It encodes shardId-{parts.shard_index:012d}, while "
+            f"it was used in a call to a shard with {shard.id} (stream {stream.name})."
+        )
     if (
         parts is None
-        or (parts.epoch, parts.shard_index) != (shard.epoch, shard.index)
+        or parts.epoch != shard.epoch
         # One above the tip is the ending number of a closed shard.
         or parts.counter > shard.tip + 1
     ):

@@ -78,7 +78,8 @@ def merge_shards(account: Account, request: requests.MergeShards) -> None:
     stream = account.active_stream(request, now_ms)
     shard = _open_shard(account, stream, request.shard_to_merge)
     adjacent = _open_shard(account, stream, request.adjacent_shard_to_merge)
-    if not stream.are_adjacent(shard, adjacent):
+    # The lower of the two must be named first: AWS refuses the inverse as well.
+    if shard.end_hash + 1 != adjacent.start_hash:
         raise errors.invalid_argument(
             f"Shards {shard.id} and {adjacent.id} in stream {stream.name} under account "
             f"{account.id} are not an adjacent pair of shards eligible for merging"

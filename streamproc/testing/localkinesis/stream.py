@@ -114,11 +114,9 @@ class Stream:
         self._add(new_start, shard.end_hash, now_ms, (shard,))
 
     def merge(self, shard: Shard, adjacent: Shard, now_ms: int) -> None:
-        """Close two adjacent shards and open the child that covers both."""
+        """Close `shard` and the one right above it, and open the child that covers both."""
         self._close((shard, adjacent), now_ms)
-        start = min(shard.start_hash, adjacent.start_hash)
-        end = max(shard.end_hash, adjacent.end_hash)
-        self._add(start, end, now_ms, (shard, adjacent))
+        self._add(shard.start_hash, adjacent.end_hash, now_ms, (shard, adjacent))
 
     def resize(self, count: int, now_ms: int) -> None:
         """Reach `count` shards of equal width by splits and merges, as UNIFORM_SCALING does.
@@ -134,10 +132,6 @@ class Stream:
             while self.route(start).end_hash != end:
                 left = self.route(start)
                 self.merge(left, self.route(left.end_hash + 1), now_ms)
-
-    def are_adjacent(self, one: Shard, other: Shard) -> bool:
-        """Tell whether two shards' ranges touch."""
-        return one.end_hash + 1 == other.start_hash or other.end_hash + 1 == one.start_hash
 
     def children(self, shard: Shard) -> Iterable[Shard]:
         """Yield the shards that `shard` was split or merged into."""

@@ -1,0 +1,86 @@
+"""`streamproc run`: one worker, or several processes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import ConfigOption, SetOption, config_path, overrides_of
+from streamproc.config import Config, load_config
+from streamproc.observability.http import serve
+from streamproc.observability.logs import configure_logging
+from streamproc.observability.metrics import build_registry
+from streamproc.plugins import load_processors
+from streamproc.supervisor import exit_when_parent_dies, supervise
+from streamproc.worker import Worker
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: ConfigOption = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", "-p", help="Worker processes. [default: 1]", min=1)
+    ] = None,
+    worker_id: Annotated[
+        str | None, typer.Option("--worker-id", help="A unique name for this worker.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port of /live, /ready, /metrics and /status.")
+    ] = None,
+    assignments: SetOption = None,
+) -> None:
+    """Run workers until SIGTERM or SIGINT; then drain, commit, checkpoint, release and exit 0.
+
+    A second signal exits at once; what was in hand is replayed by whoever takes the shards.
+    """
+    overrides = overrides_of(assignments) | {
+        "worker.processes": processes,
+        "worker.id": worker_id,
+        "http.port": port,
+    }
+    settings = load_config(config_path(config), overrides=overrides)
+    configure_logging(settings.worker.log_level, settings.worker.log_format)
+    # Also with several processes: a mistake shows here, once, not in every child.
+    worker = Worker(settings, load_processors(settings.processors))
+    if settings.worker.processes > 1:
+        sys.exit(run_loop(supervise(settings, _child_command(config, assignments))))
+    run_loop(_run_worker(settings, worker))
+
+
+def _child_command(config: object, assignments: list[str] | None) -> list[str]:
+    command = [sys.executable, "-m", "streamproc.cli.main", "run"]
+    if config is not None:
+        command += ["--config", str(config)]
+    for assignment in assignments or ():
+        command += ["--set", assignment]
+    return command
+
+
+async def _run_worker(settings: Config, worker: Worker) -> None:
+    exit_when_parent_dies()
+    loop = asyncio.get_running_loop()
+    asked = 0
+
+    def on_signal(number: int) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            log.warning("second signal: exiting at once")
+            os._exit(128 + number)
+        log.info("%s: draining", signal.Signals(number).name)
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    async with serve(worker, settings.http, build_registry(worker)):
+        await worker.run()
