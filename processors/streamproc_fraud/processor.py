@@ -100,7 +100,9 @@ def _refuse_unusable(payment: PaymentAuthorized) -> None:
     if payment.amount_minor > LARGEST_AMOUNT:
         raise Reject("amount-too-large")
     currency = payment.currency
-    if not (len(currency) == 3 and currency.isascii() and currency.isupper() and currency.isalpha()):
+    if not (
+        len(currency) == 3 and currency.isascii() and currency.isupper() and currency.isalpha()
+    ):
         raise Reject("bad-currency")
 
 

@@ -54,10 +54,8 @@ class Stock(msgspec.Struct):
         self.on_hand += quantity
         self._balance()
 
-    def apply(
-        self, key: str, *, placed: int = 0, cancelled: int = 0, shipped: int = 0, keep: int
-    ) -> tuple[Line, int]:
-        """Add quantities to an order line; return it, and by how much its excess grew.
+    def apply(self, key: str, change: Line, keep: int) -> tuple[Line, int]:
+        """Add a change to an order line; return the line, and by how much its excess grew.
 
         A settled line counts nothing in any sum: forgetting it, once more than `keep` are, leaves
         every quantity right in any order of events. What is lost is only that a further
@@ -66,10 +64,10 @@ class Stock(msgspec.Struct):
         """
         line = self.lines.pop(key, None) or self.settled.pop(key, None) or Line()
         open_before, excess_before = line.open, line.excess
-        line.placed += placed
-        line.cancelled += cancelled
-        line.shipped += shipped
-        self.on_hand -= shipped
+        line.placed += change.placed
+        line.cancelled += change.cancelled
+        line.shipped += change.shipped
+        self.on_hand -= change.shipped
         self.committed += line.open - open_before
         self._balance()
         if line.is_settled:

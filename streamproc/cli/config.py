@@ -10,10 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamproc.cli.options import DEFAULT_CONFIG, ConfigOption, SetOption, config_path, overrides_of
+from streamproc.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    SetOption,
+    config_path,
+    overrides_of,
+)
 from streamproc.config import convert, merge_layers, settings
 from streamproc.errors import ConfigError
-from streamproc.observability.logs import redact_url
+from streamproc.observability.redact import redact_url
 
 __all__ = ["app"]
 

@@ -20,9 +20,7 @@ def local(
     redis_url: Annotated[
         str | None, typer.Option(help="Use this Redis instead of starting one.")
     ] = None,
-    stream: Annotated[
-        str | None, typer.Option(help="Create this stream, ready for use.")
-    ] = None,
+    stream: Annotated[str | None, typer.Option(help="Create this stream, ready for use.")] = None,
     shards: Annotated[int, typer.Option(help="Shards of that stream.", min=1)] = 4,
 ) -> None:
     """Serve Kinesis and Redis on loopback, in memory, until interrupted."""

@@ -16,7 +16,7 @@ from streamproc.cli.options import ConfigOption, SetOption, config_path, overrid
 from streamproc.config import Config, load_config
 from streamproc.observability.http import serve
 from streamproc.observability.logs import configure_logging
-from streamproc.observability.metrics import build_registry
+from streamproc.observability.metrics import worker_registry
 from streamproc.plugins import load_processors
 from streamproc.supervisor import exit_when_parent_dies, supervise
 from streamproc.worker import Worker
@@ -82,5 +82,5 @@ async def _run_worker(settings: Config, worker: Worker) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    async with serve(worker, settings.http, build_registry(worker)):
+    async with serve(worker, settings.http, worker_registry(worker)):
         await worker.run()

@@ -16,10 +16,15 @@ __all__ = ["Account", "BudgetStatistics", "ByteBudget"]
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a budget holds now, in bytes; `peak` is the most it ever held."""
+    """What a budget holds now, in bytes.
+
+    `kept` is there, `reserved` is expected by calls under way; `peak` is the most that both ever
+    came to; `accounts` and `waiting` are numbers of readers.
+    """
 
     capacity: int
-    held: int
+    kept: int
+    reserved: int
     peak: int
     accounts: int
     waiting: int
@@ -28,19 +33,23 @@ class BudgetStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class ByteBudget:
     """Shares `capacity` bytes among the readers of a worker, each with an `Account`.
 
-    Invariants: reservations are granted in the order in which they were asked for, never past the
-    capacity. An account that holds something gets no more than its share, capacity / accounts, so
-    one stuck shard cannot stop the others; while it waits for that, others pass it.
+    Invariants:
+        Reservations are granted in the order in which they were asked for and never past the
+        capacity. While anything at all is free, the first in turn gets it, however much it asked
+        for, once no other reservation is outstanding: only consumers could free more, and theirs
+        may be stuck. An account that keeps something gets no more than its share, capacity /
+        accounts, and is passed by while it waits for that.
     """
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError("a byte budget needs a capacity of at least 1")
         self._capacity = capacity
-        self._held = 0
+        self._kept = 0
+        self._reserved = 0
         self._peak = 0
         self._accounts: set[Account] = set()
-        self._queue: deque[_Reservation] = deque()
+        self._queue: deque[_Request] = deque()
 
     def open(self) -> Account:
         """Open an account, which counts for the shares until it is closed."""
@@ -52,18 +61,23 @@ class ByteBudget:
         """Return the present figures."""
         return BudgetStatistics(
             capacity=self._capacity,
-            held=self._held,
+            kept=self._kept,
+            reserved=self._reserved,
             peak=self._peak,
             accounts=len(self._accounts),
             waiting=sum(account.is_waiting for account in self._accounts),
         )
 
-    def _has_room(self, size: int) -> bool:
-        return self._held + size <= self._capacity
+    def _room_for(self, size: int) -> int:
+        """Return how much of `size` can be granted now: all, none, or all that is free."""
+        free = self._capacity - self._kept - self._reserved
+        if size <= free:
+            return size
+        return free if free > 0 and self._reserved == 0 else 0
 
     def _exceeds_share(self, account: Account, size: int) -> bool:
         share = self._capacity // max(1, len(self._accounts))
-        return account._held > 0 and account._held + size > share
+        return account._kept > 0 and account._kept + size > share
 
     def _grant(self) -> None:
         # The first that merely finds no room ends the pass: a large reservation is not to be
@@ -73,17 +87,19 @@ class ByteBudget:
             if not head.granted.done():
                 if self._exceeds_share(head.account, head.size):
                     head.account._blocked = head
-                elif self._has_room(head.size):
-                    self._hold(head.account, head.size)
+                elif (size := self._room_for(head.size)) > 0:
+                    self._move(head.account, reserved=size)
                     head.granted.set_result(None)
                 else:
                     return
             self._queue.popleft()
 
-    def _hold(self, account: Account, change: int) -> None:
-        account._held += change
-        self._held += change
-        self._peak = max(self._peak, self._held)
+    def _move(self, account: Account, *, reserved: int = 0, kept: int = 0) -> None:
+        account._reserved += reserved
+        self._reserved += reserved
+        account._kept += kept
+        self._kept += kept
+        self._peak = max(self._peak, self._reserved + self._kept)
 
     def _close(self, account: Account) -> None:
         if account in self._accounts:
@@ -95,69 +111,81 @@ class ByteBudget:
 
 
 class Account:
-    """One reader's part of a `ByteBudget`; it asks for one reservation at a time."""
+    """One reader's part of a `ByteBudget`, with one reservation at a time."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
-        self._held = 0
-        self._pending: _Reservation | None = None
-        self._blocked: _Reservation | None = None
+        self._kept = 0
+        self._reserved = 0
+        self._asking = False
+        self._blocked: _Request | None = None
 
     @property
-    def held(self) -> int:
-        """Bytes reserved or kept."""
-        return self._held
+    def kept(self) -> int:
+        """Bytes of answers that are there and not yet released."""
+        return self._kept
+
+    @property
+    def reserved(self) -> int:
+        """Bytes reserved for a call."""
+        return self._reserved
 
     @property
     def is_waiting(self) -> bool:
         """Whether a reservation waits for room."""
-        return self._pending is not None
+        return self._asking
 
-    async def reserve(self, size: int) -> int:
-        """Wait for room for `size` bytes and return how many are held: at most the capacity."""
-        if self._pending is not None:
+    async def reserve(self, size: int) -> None:
+        """Wait until a call that is expected to bring `size` bytes may be made.
+
+        Raises:
+            RuntimeError: the last reservation is not settled yet.
+        """
+        if self._asking or self._reserved:
             raise RuntimeError("an account has one reservation at a time")
-        budget, size = self._budget, min(size, self._budget._capacity)
-        if not budget._queue and budget._has_room(size) and not budget._exceeds_share(self, size):
-            budget._hold(self, size)
-            return size
-        reservation = _Reservation(self, size, asyncio.get_running_loop().create_future())
-        self._pending = reservation
-        budget._queue.append(reservation)
-        budget._grant()
-        try:
-            await reservation.granted
-        except asyncio.CancelledError:
-            if reservation.granted.cancelled():
-                # It may have stood at the head, before some that fit.
-                self._blocked = None
-                budget._grant()
-            else:
-                self.release(size)
-            raise
-        finally:
-            self._pending = None
-        return size
+        budget = self._budget
+        size = max(1, min(size, budget._capacity))
+        if not budget._queue and not budget._exceeds_share(self, size):
+            granted = budget._room_for(size)
+            if granted:
+                budget._move(self, reserved=granted)
+                return
+        await self._wait_for(size)
 
-    def settle(self, reserved: int, actual: int) -> None:
-        """Replace a reservation by what really came."""
-        self._budget._hold(self, actual - reserved)
+    def settle(self, actual: int) -> None:
+        """Replace the reservation by the `actual` bytes that came; 0 if nothing did."""
+        self._budget._move(self, reserved=-self._reserved, kept=actual)
         self._after_release()
 
     def release(self, size: int) -> None:
-        """Give `size` bytes back.
+        """Give `size` bytes that were kept back.
 
         Raises:
-            ValueError: more than is held.
+            ValueError: that much is not kept.
         """
-        if size > self._held:
-            raise ValueError(f"{size} bytes released, only {self._held} held")
-        self._budget._hold(self, -size)
+        if size > self._kept:
+            raise ValueError(f"{size} bytes released, only {self._kept} kept")
+        self._budget._move(self, kept=-size)
         self._after_release()
 
     def close(self) -> None:
-        """Leave the sharing; what is still held stays so until it is released."""
+        """Leave the sharing; what is still kept stays so until it is released."""
         self._budget._close(self)
+
+    async def _wait_for(self, size: int) -> None:
+        request = _Request(self, size, asyncio.get_running_loop().create_future())
+        self._asking = True
+        self._budget._queue.append(request)
+        self._budget._grant()
+        try:
+            await request.granted
+        except asyncio.CancelledError:
+            # Either it was granted in the same moment, or it may have stood before some that fit.
+            self._blocked = None
+            self.settle(0)
+            raise
+        finally:
+            self._asking = False
 
     def _unblock(self) -> None:
         if self._blocked is not None:
@@ -169,7 +197,7 @@ class Account:
         self._budget._grant()
 
 
-class _Reservation:
+class _Request:
     __slots__ = ("account", "granted", "size")
 
     def __init__(self, account: Account, size: int, granted: asyncio.Future[None]) -> None:

@@ -77,9 +77,9 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class ReaderStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counters since the reader began, and its present state.
 
-    `bytes` is the size of the answers with records on the wire, `prefetched_bytes` what is
-    reserved, buffered or handed out and not yet released; `millis_behind_latest` is None before
-    the first answer.
+    `bytes` is the size on the wire of the answers that had records, `prefetched_bytes` what of it
+    is buffered or handed out and not yet released; `millis_behind_latest` is None before the first
+    answer.
     """
 
     records: int
@@ -228,14 +228,14 @@ class ShardReader:
             transient_errors=counts.transient_errors,
             malformed=counts.malformed,
             rewinds=counts.rewinds,
-            prefetched_bytes=self._account.held,
+            prefetched_bytes=self._account.kept,
             millis_behind_latest=counts.millis_behind_latest,
             mode=Mode.ENDED if self._ended else self._pace.mode,
         )
 
     async def _poll(self) -> None:
         """Make one call in its turn, and wait until the next is due."""
-        reserved = await self._account.reserve(self._expected)
+        await self._account.reserve(self._expected)
         generation, started = self._generation, self._clock()
         fetched: Fetched | None = None
         try:
@@ -243,7 +243,7 @@ class ShardReader:
         except KinesisError as error:
             self._note_failure(error)
         finally:
-            self._account.settle(reserved, 0 if fetched is None else fetched.bytes)
+            self._account.settle(0 if fetched is None else fetched.bytes)
         if fetched is not None:
             self._buffer.append(fetched)
             self._arrived.set()

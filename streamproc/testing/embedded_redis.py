@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 # The shell becomes the server; before that it leaves a child behind that reads from a pipe held by
 # this process. The pipe's end without a line means that this process died: then the server must go
@@ -27,7 +28,6 @@ exec 3<&0
 exec "$0" "$@" </dev/null 3<&-
 """
 _STOP_TIMEOUT_S = 5.0
-_PING = b"*1\r\n$4\r\nPING\r\n"
 _SERVER_NAMES = ("redis-server", "valkey-server")
 
 
@@ -67,7 +67,8 @@ class EmbeddedRedis:
             one, removed at `stop()`; one that is given stays.
         appendonly: Keep an append-only file, fsynced at every write, so that `kill()` loses nothing
             that was answered. Without it nothing is kept, unless the server is told to `SAVE`.
-        config: More server settings, for instance `{"maxmemory": "10mb"}`.
+        config: More server settings, for instance `{"maxmemory": "10mb"}`. A `requirepass` among
+            them becomes part of the URL.
         startup_timeout_s: How long the server may take until it answers PING.
 
     """
@@ -94,7 +95,9 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """The URL of database 0, for `redis.asyncio.from_url`."""
-        return f"redis://{self.host}:{self.port}/0"
+        password = self._config.get("requirepass")
+        login = "" if password is None else f":{quote(password, safe='')}@"
+        return f"redis://{login}{self.host}:{self.port}/0"
 
     @property
     def directory(self) -> Path:
@@ -109,6 +112,10 @@ class EmbeddedRedis:
         if self._temporary is None:
             raise EmbeddedRedisError("EmbeddedRedis has no directory before start()")
         return Path(self._temporary.name)
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "server.log"
 
     @property
     def pid(self) -> int:
@@ -190,7 +197,8 @@ class EmbeddedRedis:
         process, self._process = self._process, None
         if process is not None:
             await asyncio.to_thread(_end_process, process, how)
-            os.write(self._lifeline, b"\n")
+            with contextlib.suppress(BrokenPipeError):  # somebody killed the watcher as well
+                os.write(self._lifeline, b"\n")
             os.close(self._lifeline)
 
     def _prepare(self) -> Path:
@@ -205,7 +213,6 @@ class EmbeddedRedis:
             "bind": self.host,
             "port": str(port),
             "dir": str(self.directory),
-            "logfile": "server.log",
             "daemonize": "no",
             "save": "",
             "appendonly": "yes" if self._appendonly else "no",
@@ -217,25 +224,10 @@ class EmbeddedRedis:
             yield value
 
     async def _launch(self, binary: Path, port: int) -> None:
-        watched, self._lifeline = os.pipe()
-        try:
-            # Popen, not asyncio's: its processes belong to one event loop.
-            self._process = await asyncio.to_thread(
-                subprocess.Popen,
-                ["/bin/sh", "-c", _LAUNCH, str(binary), *self._arguments(port)],
-                stdin=watched,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for this process, which then stops the server
-            )
-        except BaseException:
-            os.close(self._lifeline)
-            raise
-        finally:
-            os.close(watched)
+        process = await asyncio.to_thread(self._spawn, binary, port)
         try:
             async with asyncio.timeout(self._startup_timeout_s):
-                await _until_ready(self._process, self.host, port)
+                await self._until_ready(process, port)
         except (TimeoutError, EmbeddedRedisError) as error:
             await self._end(signal.SIGKILL)
             raise EmbeddedRedisError(
@@ -246,9 +238,59 @@ class EmbeddedRedis:
             await self._end(signal.SIGKILL)
             raise
 
+    def _spawn(self, binary: Path, port: int) -> subprocess.Popen[bytes]:
+        watched, self._lifeline = os.pipe()
+        try:
+            with self._log.open("ab") as log:
+                # Not asyncio's kind of process: that one belongs to an event loop.
+                self._process = subprocess.Popen(
+                    ["/bin/sh", "-c", _LAUNCH, str(binary), *self._arguments(port)],
+                    stdin=watched,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for this process, which stops the server
+                )
+            return self._process
+        except BaseException:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(watched)
+
+    async def _until_ready(self, process: subprocess.Popen[bytes], port: int) -> None:
+        while process.poll() is None:
+            if await self._answers(port, process.pid):
+                return
+            # Nothing tells when a server starts to listen: ask again shortly.
+            await asyncio.sleep(0.005)
+        raise EmbeddedRedisError(f"the server exited with code {process.returncode}")
+
+    async def _answers(self, port: int, pid: int) -> bool:
+        """Tell whether the process `pid`, and no other server at this port, answers PING."""
+        try:
+            reader, writer = await asyncio.open_connection(self.host, port)
+        except OSError:
+            return False
+        try:
+            password = self._config.get("requirepass")
+            if password is not None:
+                writer.write(_command("AUTH", password))
+                await reader.readline()
+            writer.write(_command("PING"))
+            if await reader.readline() != b"+PONG\r\n":  # -LOADING while it reads a dump
+                return False
+            writer.write(_command("INFO", "server"))
+            length = int((await reader.readline()).removeprefix(b"$"))
+            return f"process_id:{pid}\r\n".encode() in await reader.readexactly(length)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):  # the peer may reset what is closing anyway
+                await writer.wait_closed()
+
     def _log_tail(self) -> str:
-        log = self.directory / "server.log"
-        return "\n".join(log.read_text().splitlines()[-10:]) if log.exists() else "(no log)"
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
 
     def _remove_temporary(self) -> None:
         if self._temporary is not None:
@@ -266,30 +308,10 @@ def _end_process(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
         process.wait()
 
 
-async def _until_ready(process: subprocess.Popen[bytes], host: str, port: int) -> None:
-    while process.poll() is None:
-        if await _answers_ping(host, port):
-            return
-        # Nothing tells when a server starts to listen: ask again shortly.
-        await asyncio.sleep(0.005)
-    raise EmbeddedRedisError(f"the server exited with code {process.returncode}")
-
-
-async def _answers_ping(host: str, port: int) -> bool:
-    try:
-        reader, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    try:
-        writer.write(_PING)
-        # While it loads a dump the server answers -LOADING.
-        return await reader.readline() == b"+PONG\r\n"
-    except ConnectionError:
-        return False
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):  # the peer may reset what is closing anyway
-            await writer.wait_closed()
+def _command(*words: str) -> bytes:
+    parts = [f"*{len(words)}\r\n"]
+    parts += [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+    return "".join(parts).encode()
 
 
 def _free_port(host: str) -> int:

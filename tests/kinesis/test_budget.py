@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from hypothesis import given
@@ -15,50 +16,68 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def keep(account: Account, size: int) -> None:
+    """Fetch an answer of that size."""
+    await account.reserve(size)
+    account.settle(size)
+
+
+async def asking(account: Account, size: int) -> asyncio.Task[None]:
+    """Ask for a reservation that is expected to wait, unless it is granted at once."""
+    task = asyncio.create_task(account.reserve(size))
+    await settled()
+    return task
+
+
+async def give_up(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_what_fits_is_granted_at_once_and_counted() -> None:
     budget = ByteBudget(100)
     account = budget.open()
-    assert await account.reserve(60) == 60
-    account.settle(60, 45)
+    await account.reserve(60)
+    assert (account.reserved, account.kept) == (60, 0)
+    account.settle(45)
     statistics = budget.statistics()
-    assert (statistics.held, statistics.peak, statistics.accounts) == (45, 60, 1)
+    assert (statistics.reserved, statistics.kept, statistics.peak) == (0, 45, 60)
     account.release(45)
-    assert budget.statistics().held == 0
+    assert budget.statistics().kept == 0
 
 
 async def test_a_reservation_waits_until_there_is_room() -> None:
     budget = ByteBudget(100)
     first, second = budget.open(), budget.open()
     await first.reserve(80)
-    waiting = asyncio.create_task(second.reserve(30))
-    await settled()
+    waiting = await asking(second, 30)
     assert not waiting.done()
     assert second.is_waiting
     assert budget.statistics().waiting == 1
-    first.release(9)
-    await settled()
-    assert not waiting.done()
-    first.release(1)
-    assert await waiting == 30
-    assert budget.statistics().held == 100
+    first.settle(60)
+    await waiting
+    assert second.reserved == 30
+    assert budget.statistics().waiting == 0
 
 
 async def test_more_than_the_capacity_is_granted_as_all_of_it() -> None:
     budget = ByteBudget(100)
     account = budget.open()
-    assert await account.reserve(1_000) == 100
+    await account.reserve(1_000)
+    assert account.reserved == 100
 
 
 async def test_an_answer_larger_than_everything_is_kept_and_then_waited_for() -> None:
     budget = ByteBudget(100)
     first, second = budget.open(), budget.open()
-    first.settle(await first.reserve(10), 250)
-    assert budget.statistics().held == 250
-    waiting = asyncio.create_task(second.reserve(1))
-    await settled()
+    await first.reserve(10)
+    first.settle(250)
+    waiting = await asking(second, 1)
     assert not waiting.done()
-    first.release(250)
-    assert await waiting == 1
+    assert budget.statistics().kept == 250
+    first.release(151)
+    await waiting
 
 
 async def test_reservations_are_granted_in_the_order_of_asking() -> None:
@@ -73,7 +92,7 @@ async def test_reservations_are_granted_in_the_order_of_asking() -> None:
 
     tasks = [asyncio.create_task(ask(budget.open(), name)) for name in range(5)]
     await settled()
-    holder.release(100)
+    holder.settle(0)
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4]
 
@@ -82,58 +101,64 @@ async def test_small_ones_do_not_starve_a_large_one() -> None:
     budget = ByteBudget(100)
     holder, large, small = budget.open(), budget.open(), budget.open()
     await holder.reserve(50)
-    first = asyncio.create_task(large.reserve(80))
-    await settled()
-    second = asyncio.create_task(small.reserve(10))
-    await settled()
+    first = await asking(large, 80)
+    second = await asking(small, 10)
     assert not second.done()
-    holder.release(50)
-    assert await first == 80
-    assert await second == 10
+    holder.settle(0)
+    await first
+    await second
+    assert (large.reserved, small.reserved) == (80, 10)
+
+
+async def test_what_stuck_consumers_leave_free_goes_to_the_first_in_turn_alone() -> None:
+    budget = ByteBudget(100)
+    stuck, large, next_one = budget.open(), budget.open(), budget.open()
+    await keep(stuck, 70)
+    await large.reserve(80)
+    assert large.reserved == 30
+    # While that call is under way it may yet bring less.
+    waiting = await asking(next_one, 80)
+    assert not waiting.done()
+    large.settle(0)
+    await waiting
+    assert next_one.reserved == 30
 
 
 async def test_reading_ahead_beyond_the_share_waits_and_lets_the_others_pass() -> None:
     budget = ByteBudget(100)
     greedy, modest = budget.open(), budget.open()
-    await greedy.reserve(40)
-    ahead = asyncio.create_task(greedy.reserve(20))
-    await settled()
+    await keep(greedy, 40)
+    ahead = await asking(greedy, 20)
     assert not ahead.done()
-    assert await modest.reserve(50) == 50
+    await keep(modest, 50)
     modest.release(50)
     await settled()
     assert not ahead.done()
     greedy.release(40)
-    assert await ahead == 20
+    await ahead
+    assert greedy.reserved == 20
 
 
-async def test_a_stuck_shard_never_holds_up_the_others_for_good() -> None:
+async def test_a_stuck_shard_keeps_its_share_and_no_more() -> None:
     budget = ByteBudget(100)
     stuck, others = budget.open(), [budget.open() for _ in range(3)]
-    held = 0
-    while True:
-        asking = asyncio.create_task(stuck.reserve(10))
-        await settled()
-        if not asking.done():
-            break
-        held += 10
-    assert held == 20
+    while (ahead := await asking(stuck, 10)).done():
+        stuck.settle(10)
+    assert stuck.kept == 20
     for other in others:
-        assert await other.reserve(20) == 20
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+        await keep(other, 25)
+        assert other.kept == 25
+    await give_up(ahead)
 
 
 async def test_the_share_grows_when_a_reader_leaves() -> None:
     budget = ByteBudget(100)
     staying, leaving = budget.open(), budget.open()
-    await staying.reserve(40)
-    ahead = asyncio.create_task(staying.reserve(20))
-    await settled()
+    await keep(staying, 40)
+    ahead = await asking(staying, 20)
     assert not ahead.done()
     leaving.close()
-    assert await ahead == 20
+    await ahead
     leaving.close()
     assert budget.statistics().accounts == 1
 
@@ -142,51 +167,40 @@ async def test_a_cancelled_reservation_makes_way_and_holds_nothing() -> None:
     budget = ByteBudget(100)
     holder, first, second = budget.open(), budget.open(), budget.open()
     await holder.reserve(50)
-    large = asyncio.create_task(first.reserve(80))
-    await settled()
-    small = asyncio.create_task(second.reserve(50))
-    await settled()
-    large.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await large
-    assert await small == 50
-    assert first.held == 0
-    assert budget.statistics().held == 100
+    large = await asking(first, 80)
+    small = await asking(second, 50)
+    await give_up(large)
+    await small
+    assert first.reserved == 0
+    assert budget.statistics().reserved == 100
 
 
 async def test_a_reservation_cancelled_in_the_moment_of_its_grant_is_given_back() -> None:
     budget = ByteBudget(100)
     holder, waiter = budget.open(), budget.open()
     await holder.reserve(100)
-    asking = asyncio.create_task(waiter.reserve(30))
-    await settled()
-    holder.release(100)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    assert waiter.held == 0
-    assert budget.statistics().held == 0
+    waiting = await asking(waiter, 30)
+    holder.settle(0)
+    assert waiter.reserved == 30
+    await give_up(waiting)
+    assert budget.statistics().reserved == 0
 
 
 async def test_a_cancelled_read_ahead_does_not_come_back_to_life() -> None:
     budget = ByteBudget(100)
     greedy, other = budget.open(), budget.open()
-    await greedy.reserve(40)
-    ahead = asyncio.create_task(greedy.reserve(20))
-    await settled()
-    ahead.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await ahead
+    await keep(greedy, 40)
+    await give_up(await asking(greedy, 20))
     greedy.release(40)
     other.close()
-    assert budget.statistics().held == 0
+    assert budget.statistics().reserved == 0
 
 
-async def test_releasing_more_than_is_held_is_a_bug_that_shows() -> None:
+async def test_releasing_more_than_is_kept_is_a_bug_that_shows() -> None:
     budget = ByteBudget(100)
     account = budget.open()
-    await account.reserve(10)
-    with pytest.raises(ValueError, match="11 bytes released, only 10 held"):
+    await keep(account, 10)
+    with pytest.raises(ValueError, match="11 bytes released, only 10 kept"):
         account.release(11)
 
 
@@ -194,11 +208,12 @@ async def test_one_reservation_at_a_time() -> None:
     budget = ByteBudget(10)
     holder, account = budget.open(), budget.open()
     await holder.reserve(10)
-    waiting = asyncio.create_task(account.reserve(1))
-    await settled()
+    with pytest.raises(RuntimeError, match="one reservation at a time"):
+        await holder.reserve(1)
+    waiting = await asking(account, 1)
     with pytest.raises(RuntimeError, match="one reservation at a time"):
         await account.reserve(1)
-    holder.release(10)
+    holder.settle(0)
     await waiting
 
 
@@ -207,42 +222,46 @@ def test_a_budget_without_capacity_is_refused() -> None:
         ByteBudget(0)
 
 
-steps = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(1, 150), st.integers(0, 200)), max_size=60
-)
+calls = st.lists(st.tuples(st.integers(1, 150), st.integers(0, 200)), max_size=15)
 
 
-@given(steps)
-def test_whatever_the_readers_do_nothing_deadlocks_and_the_sums_hold(
-    plan: list[tuple[int, int, int]],
+@given(st.lists(calls, min_size=1, max_size=6), st.integers(0, 6), st.randoms())
+def test_whatever_readers_ask_for_nothing_deadlocks_and_the_sums_hold(
+    plans: list[list[tuple[int, int]]], stuck_for_good: int, rng: random.Random
 ) -> None:
     async def play() -> None:
         budget = ByteBudget(100)
-        accounts = [budget.open() for _ in range(5)]
+        stuck = budget.open()
+        await keep(stuck, stuck_for_good * 16)
 
-        async def reader(index: int) -> None:
-            account, kept = accounts[index], 0
-            for who, expected, actual in plan:
-                if who != index:
-                    continue
-                # A consumer that has its hands full releases before the reader reads ahead.
-                asking = asyncio.create_task(account.reserve(expected))
-                await asyncio.sleep(0)
-                if not asking.done() and kept:
-                    account.release(kept)
-                    kept = 0
-                granted = await asking
-                account.settle(granted, actual)
-                kept += actual
-                assert account.held == kept
-                assert budget.statistics().held == sum(each.held for each in accounts)
-            if kept:
-                account.release(kept)
+        async def read(plan: list[tuple[int, int]]) -> None:
+            account = budget.open()
+            unreleased: asyncio.Queue[int | None] = asyncio.Queue()
 
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            for index in range(5):
-                tasks.create_task(reader(index))
-        assert budget.statistics().held == 0
-        assert budget.statistics().waiting == 0
+            async def consume() -> None:
+                while (size := await unreleased.get()) is not None:
+                    for _ in range(rng.randrange(4)):
+                        await asyncio.sleep(0)
+                    account.release(size)
+
+            async with asyncio.TaskGroup() as pair:
+                pair.create_task(consume())
+                for expected, actual in plan:
+                    await account.reserve(expected)
+                    statistics = budget.statistics()
+                    assert statistics.reserved <= max(0, 100 - statistics.kept)
+                    await asyncio.sleep(0)
+                    account.settle(actual)
+                    unreleased.put_nowait(actual)
+                unreleased.put_nowait(None)
+            assert account.kept == account.reserved == 0
+            account.close()
+
+        async with asyncio.timeout(5), asyncio.TaskGroup() as readers:
+            for plan in plans:
+                readers.create_task(read(plan))
+        statistics = budget.statistics()
+        assert statistics.kept == stuck.kept
+        assert (statistics.reserved, statistics.waiting, statistics.accounts) == (0, 0, 1)
 
     asyncio.run(play())

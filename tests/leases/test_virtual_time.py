@@ -4,7 +4,8 @@ import asyncio
 import time
 
 import pytest
-import virtual_time
+
+from tests import virtual_time
 
 
 def test_sleeping_takes_no_time() -> None:

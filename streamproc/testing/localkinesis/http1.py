@@ -145,7 +145,8 @@ class HttpConnection(asyncio.Protocol):
         if len(buffer) < end:
             return None
         body = bytes(buffer[self._body_start : end])
-        del buffer[:end]
+        del buffer[: end + 0]
+        buffer.clear()
         return Request(head.method, head.path, head.headers, body)
 
     def _send_delayed(self, response: Response, head: _Head | None) -> None:

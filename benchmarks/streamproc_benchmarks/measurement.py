@@ -1,0 +1,105 @@
+"""Clocks, and what they say about who was the bottleneck."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Bottleneck", "Mark", "Reading", "cpu_seconds", "mark", "reading"]
+
+_BUSY = 0.9
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """The clocks at one moment, in seconds; all but `at` are CPU time.
+
+    `at` is the monotonic clock, which all processes of a host share. `server` and `redis` are None
+    where another process's CPU time cannot be read.
+    """
+
+    at: float
+    own: float
+    server: float | None
+    redis: float | None
+
+
+Bottleneck = Literal["consumer", "server", "nobody", "unknown"]
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run took: seconds of wall time, and of CPU time by process."""
+
+    wall: float
+    own: float
+    server: float | None
+    redis: float | None
+
+    @property
+    def own_share(self) -> float:
+        """How busy the consumer's core was, 0 to 1, by the consumer."""
+        return self.own / self.wall
+
+    @property
+    def load_share(self) -> float | None:
+        """How busy the other core was by LocalKinesis and Redis; None if unknown."""
+        if self.server is None or self.redis is None:
+            return None
+        return (self.server + self.redis) / self.wall
+
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """Who was busy at least 90 % of the time.
+
+        With ``server`` the consumer had to wait, so its wall rate is the server's; ``nobody``
+        means that both waited, for a poll interval say. CPU per record holds in either case.
+        """
+        if self.own_share >= _BUSY:
+            return "consumer"
+        if self.load_share is None:
+            return "unknown"
+        return "server" if self.load_share >= _BUSY else "nobody"
+
+
+def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
+    """Read all clocks."""
+    return Mark(
+        at=time.monotonic(),
+        own=time.process_time(),
+        server=None if server_pid is None else cpu_seconds(server_pid),
+        redis=None if redis_pid is None else cpu_seconds(redis_pid),
+    )
+
+
+def reading(start: Mark, end: Mark) -> Reading:
+    """Return what lies between two marks.
+
+    Raises:
+        ValueError: no time lies between them.
+    """
+    if end.at <= start.at:
+        raise ValueError("no time between the marks")
+    return Reading(
+        wall=end.at - start.at,
+        own=end.own - start.own,
+        server=_difference(start.server, end.server),
+        redis=_difference(start.redis, end.redis),
+    )
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Return the CPU time of a process in seconds, to 10 ms; None where /proc does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return None  # no Linux, or the process is gone: the report says "unknown"
+    # The command's name, in parentheses, may hold anything; fields are counted after it.
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _difference(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else end - start

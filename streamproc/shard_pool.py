@@ -1,0 +1,217 @@
+"""The shards that a worker holds: a task for each, started and stopped as leases come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from streamproc.errors import Fenced, LeaseStoreError, StateLost, StreamError
+from streamproc.kinesis.reader import ShardReader
+from streamproc.leases.lease import Lease
+from streamproc.leases.shard_sync import child_leases
+from streamproc.leases.thread import CoordinatorThread
+from streamproc.observability.status import ShardStatus
+from streamproc.pipeline.shard import Ended, ShardConsumer, ShardPhase
+from streamproc.pipeline.statistics import ShardStatistics
+from streamproc.pipeline.transaction import Engine, ShardHalted
+from streamproc.position import Position
+
+__all__ = ["ShardPool"]
+
+log = logging.getLogger(__name__)
+
+_LEAST_RETRY_S: Final = 1.0
+_MOST_RETRY_S: Final = 30.0
+
+
+class ShardPool:
+    """Runs a consumer for each lease; the lease coordinator's `Listener`, on the engine's loop.
+
+    A shard that fails is tried again with backoff for as long as its lease is held; the others go
+    on. One that halts keeps its lease, so that no other worker runs into the same event.
+
+    Args:
+        engine: what all shards share.
+        open_reader: makes a shard's reader, to begin at a position.
+        batch_records: most records in a batch.
+        on_state_loss: what to do when Redis has lost a shard.
+        on_fatal: told of an error that no shard can go on after.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        open_reader: Callable[[str, Position], ShardReader],
+        *,
+        batch_records: int,
+        on_state_loss: Literal["halt", "replay", "continue"],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._engine = engine
+        self._open_reader = open_reader
+        self._batch_records = batch_records
+        self._on_state_loss = on_state_loss
+        self._on_fatal = on_fatal
+        self._coordinator: CoordinatorThread | None = None
+        self._consumers: dict[str, ShardConsumer] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._departed = ShardStatistics()
+        self._draining = False
+
+    def attach(self, coordinator: CoordinatorThread) -> None:
+        """Set the coordinator, which in turn needs this pool as its listener."""
+        self._coordinator = coordinator
+
+    # Listener: the lease coordinator's word.
+
+    def lease_acquired(self, lease: Lease) -> None:
+        """Start a consumer, after the one of an earlier ownership is gone."""
+        if self._draining:
+            return  # The coordinator gives up what nobody started when it stops.
+        before = self._tasks.get(lease.key)
+        if before is not None:
+            before.cancel()
+        task = asyncio.create_task(self._run(lease, before), name=f"shard {lease.key}")
+        self._tasks[lease.key] = task
+        task.add_done_callback(lambda done: self._done(lease.key, done))
+
+    def lease_lost(self, key: str) -> None:
+        """Stop a shard at once; whatever it has in hand cannot be committed any more."""
+        if key in self._tasks:
+            self._tasks[key].cancel()
+
+    def handover_requested(self, key: str) -> None:
+        """Drain a shard; its lease is given up once the batch in hand is committed."""
+        if key in self._consumers:
+            self._consumers[key].stop()
+
+    # What the worker needs.
+
+    async def drain(self, timeout: float) -> None:
+        """Let every shard commit the batch in hand and release its lease, for `timeout` seconds."""
+        self._draining = True
+        for consumer in self._consumers.values():
+            consumer.stop()
+        running = set(self._tasks.values())
+        if not running:
+            return
+        log.info("draining %d shards", len(running))
+        _, late = await asyncio.wait(running, timeout=timeout)
+        for task in late:
+            log.warning("%s did not drain in %g s; its batch is replayed", task.get_name(), timeout)
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    def status(self) -> list[ShardStatus]:
+        """Return every shard's state, in the order of their ids."""
+        return [_status(key, consumer) for key, consumer in sorted(self._consumers.items())]
+
+    @property
+    def departed(self) -> ShardStatistics:
+        """The counters of consumers that are gone, so that totals never fall."""
+        return self._departed
+
+    @property
+    def halted(self) -> Iterable[str]:
+        """The shards that stopped at an event whose policy is to halt."""
+        return [k for k, c in self._consumers.items() if c.phase is ShardPhase.HALTED]
+
+    # Inside.
+
+    @property
+    def _leases(self) -> CoordinatorThread:
+        assert self._coordinator is not None, "attach() comes before the first lease"
+        return self._coordinator
+
+    async def _run(self, lease: Lease, before: asyncio.Task[None] | None) -> None:
+        """Process a shard for as long as its lease is ours, whatever goes wrong with it."""
+        if before is not None:
+            await asyncio.wait([before])
+            self._leave(lease.key)
+        delay = _LEAST_RETRY_S
+        while True:
+            consumer = self._consumers[lease.key] = self._consumer(lease)
+            try:
+                ended = await consumer.run()
+            except Fenced as fenced:
+                if not self._leases.is_valid(lease.key):
+                    log.warning("%s; stopping the shard", fenced)
+                    return
+                # By the lease store the shard is ours: adopt it again and let the store judge.
+                log.warning("%s, but the lease is held; adopting again", fenced)
+            except ShardHalted as halted:
+                log.error("%s", halted)
+                consumer.phase = ShardPhase.HALTED
+                return
+            except StateLost as lost:
+                self._on_fatal(lost)
+                return
+            except StreamError as refused:
+                log.error("%s: %s; trying again in %.0f s", lease.key, refused, delay)
+            except Exception:
+                log.exception("%s: failed; trying again in %.0f s", lease.key, delay)
+            else:
+                await self._give_up(consumer, ended)
+                return
+            if self._draining:
+                return
+            lease = consumer.lease
+            self._leave(lease.key)
+            await asyncio.sleep(delay)
+            delay = min(_MOST_RETRY_S, delay * 2)
+
+    def _consumer(self, lease: Lease) -> ShardConsumer:
+        return ShardConsumer(
+            self._engine,
+            self._leases,
+            lease,
+            lambda position: self._open_reader(lease.key, position),
+            batch_records=self._batch_records,
+            on_state_loss=self._on_state_loss,
+        )
+
+    async def _give_up(self, consumer: ShardConsumer, ended: Ended) -> None:
+        """Tell the lease store how far the shard got, and let it go."""
+        key, epoch = consumer.lease.key, consumer.lease.counter
+        try:
+            if ended.at_shard_end:
+                await self._leases.finish(key, child_leases(ended.children), epoch)
+                names = ", ".join(child.shard_id for child in ended.children)
+                log.info("%s: read to its end; it goes on in %s", key, names or "no known shard")
+            else:
+                await self._leases.release(key, ended.position, consumer.incarnation, epoch)
+        except LeaseStoreError as error:
+            log.warning("%s: not released, its lease will expire: %s", key, error)
+
+    def _done(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is not task:
+            return
+        consumer = self._consumers.get(key)
+        if consumer is not None and consumer.phase is ShardPhase.HALTED and not task.cancelled():
+            return  # It stays visible, and its lease held, until somebody looks.
+        del self._tasks[key]
+        self._leave(key)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_fatal(error)
+
+    def _leave(self, key: str) -> None:
+        consumer = self._consumers.pop(key, None)
+        if consumer is not None:
+            self._departed.add(consumer.statistics)
+
+
+def _status(key: str, consumer: ShardConsumer) -> ShardStatus:
+    reader = consumer.reader_statistics
+    return ShardStatus(
+        shard_id=key,
+        phase=consumer.phase.value,
+        epoch=consumer.lease.counter,
+        position=str(consumer.position),
+        millis_behind_latest=None if reader is None else reader.millis_behind_latest,
+        statistics=consumer.statistics,
+        reader=reader,
+    )

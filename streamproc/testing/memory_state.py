@@ -1,0 +1,182 @@
+"""A state store in memory that keeps every rule of the one in Redis."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from streamproc.errors import Fenced
+from streamproc.position import Position
+from streamproc.state.cell import StateCell
+from streamproc.state.keys import Keys
+from streamproc.state.store import Adopted, Commit, CommitResult
+
+__all__ = ["MemoryStateStore"]
+
+
+class _Owned(msgspec.Struct):
+    epoch: int
+    position: Position | None
+
+
+class _Seen(msgspec.Struct):
+    digests: set[bytes]
+    expires_ms: int
+
+
+class _Stored(msgspec.Struct):
+    version: int
+    raw: bytes
+    expires_ms: int | None = None
+
+
+class MemoryStateStore:
+    """Keeps a group's positions, dedupe marks, states, outbox and dead letters in this process.
+
+    It refuses what the scripts of `RedisStateStore` refuse, in their order, and a refused commit
+    changes nothing. One call is one step: nothing else runs in the middle of it.
+
+    Args:
+        group: consumer group, which names the keys.
+        dedupe_ttl: seconds an id is remembered at least.
+        clock: seconds since the epoch; marks and states expire by it.
+
+    Attributes:
+        keys: the names that the states would have in Redis.
+        outbox: fields of each emitted event's entry, oldest first.
+        dead_letters: fields of each dead letter's entry, oldest first.
+    """
+
+    def __init__(
+        self,
+        group: str = "test",
+        dedupe_ttl: float = 172_800.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.keys = Keys(group)
+        self.outbox: list[dict[str, bytes]] = []
+        self.dead_letters: list[dict[str, bytes]] = []
+        self._clock = clock
+        self._bucket_ms = max(1, int(dedupe_ttl * 1000 / 2))
+        self._incarnation: str | None = None
+        self._owned: dict[str, _Owned] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._states: dict[str, _Stored] = {}
+
+    async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
+        """See `StateStore.adopt`."""
+        owned = self._owned.get(shard, _Owned(0, None))
+        if owned.epoch > epoch:
+            raise _fenced(shard, epoch, owned.epoch)
+        position = start if owned.position is None else owned.position
+        self._owned[shard] = _Owned(epoch, position)
+        self._incarnation = self._incarnation or uuid.uuid4().hex
+        return Adopted(position, self._incarnation)
+
+    async def check(
+        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+    ) -> tuple[int, set[int]]:
+        """See `StateStore.check`."""
+        self._expire()
+        for cell in cells:
+            stored = self._states.get(cell.key)
+            if cell.version != (0 if stored is None else stored.version):
+                cell.load(0, None) if stored is None else cell.load(stored.version, stored.raw)
+        bucket = self._now_ms() // self._bucket_ms
+        return bucket, set(self._committed(bucket, digests))
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """See `StateStore.commit`."""
+        self._expire()
+        owned = self._owned.get(commit.shard, _Owned(0, None))
+        if owned.epoch > commit.epoch:
+            raise _fenced(commit.shard, commit.epoch, owned.epoch)
+        if owned.position is None or owned.position.encode() != commit.start.encode():
+            return CommitResult("MOVED", position=owned.position)
+        if refused := self._committed(commit.bucket, commit.digests):
+            return CommitResult("DUPLICATE", refused=tuple(refused))
+        if refused := [at for at, (cell, _) in enumerate(commit.cells) if self._is_stale(cell)]:
+            return CommitResult("CONFLICT", refused=tuple(refused))
+        self._apply(commit)
+        return CommitResult("OK")
+
+    async def aclose(self) -> None:
+        """Do nothing: what is stored stays readable."""
+
+    def stored(self, key: str) -> bytes | None:
+        """Return the JSON stored at a state's full key; None when there is none."""
+        self._expire()
+        stored = self._states.get(key)
+        return None if stored is None else stored.raw
+
+    def dump(self) -> dict[str, Any]:
+        """Return a copy of everything, to compare before and after."""
+        self._expire()
+        return {
+            "incarnation": self._incarnation,
+            "positions": {shard: (o.epoch, o.position) for shard, o in self._owned.items()},
+            "seen": {at: (frozenset(s.digests), s.expires_ms) for at, s in self._seen.items()},
+            "states": {
+                key: (stored.version, stored.raw, stored.expires_ms)
+                for key, stored in self._states.items()
+            },
+            "outbox": [dict(entry) for entry in self.outbox],
+            "dead_letters": [dict(entry) for entry in self.dead_letters],
+        }
+
+    def _apply(self, commit: Commit) -> None:
+        now_ms = self._now_ms()
+        if commit.digests:
+            seen = self._seen.setdefault(commit.bucket, _Seen(set(), 0))
+            seen.digests.update(commit.digests)
+            # The youngest mark of a bucket is as old as the bucket's end; keep it a TTL longer.
+            seen.expires_ms = now_ms + 3 * self._bucket_ms
+        for cell, value in commit.cells:
+            if value is not None:
+                self._write(cell, value, now_ms)
+        self.outbox += [_entry(strings) for strings in commit.outbox]
+        self.dead_letters += [_entry(strings) for strings in commit.dead_letters]
+        self._owned[commit.shard] = _Owned(commit.epoch, commit.end)
+
+    def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
+        version = cell.successor(now_ms)
+        stored = self._states.setdefault(cell.key, _Stored(version, value))
+        stored.version, stored.raw = version, value
+        if cell.codec.ttl_ms:  # without one, Redis leaves an earlier expiry as it is
+            stored.expires_ms = now_ms + cell.codec.ttl_ms
+        cell.committed(value, version)
+
+    def _committed(self, bucket: int, digests: Sequence[bytes]) -> list[int]:
+        marks = [self._seen[at].digests for at in range(bucket - 2, bucket + 1) if at in self._seen]
+        return [at for at, digest in enumerate(digests) if any(digest in seen for seen in marks)]
+
+    def _is_stale(self, cell: StateCell) -> bool:
+        stored = self._states.get(cell.key)
+        return cell.version != (0 if stored is None else stored.version)
+
+    def _expire(self) -> None:
+        now_ms = self._now_ms()
+        self._seen = {at: seen for at, seen in self._seen.items() if seen.expires_ms > now_ms}
+        for key in [
+            key
+            for key, stored in self._states.items()
+            if stored.expires_ms is not None and stored.expires_ms <= now_ms
+        ]:
+            del self._states[key]
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _entry(strings: Sequence[str | bytes]) -> dict[str, bytes]:
+    texts = [text.encode() if isinstance(text, str) else text for text in strings]
+    names = [name.decode() for name in texts[::2]]
+    return dict(zip(names, texts[1::2], strict=True))
+
+
+def _fenced(shard: str, epoch: int, newer: int) -> Fenced:
+    return Fenced(f"{shard}: epoch {epoch} is fenced off by epoch {newer}", newer)

@@ -1,0 +1,33 @@
+"""Short ways to make the leases and shards that tests speak of."""
+
+from __future__ import annotations
+
+from streamproc.leases.lease import Lease
+from streamproc.position import SHARD_END, TRIM_HORIZON, Position
+
+
+def lease(
+    key: str,
+    owner: str | None = None,
+    counter: int = 0,
+    *,
+    checkpoint: Position = TRIM_HORIZON,
+    processor: str | None = None,
+    parents: tuple[str, ...] = (),
+    children: tuple[str, ...] = (),
+) -> Lease:
+    """Make a lease; `processor` is the checkpoint owner of a pending hand-over."""
+    return Lease(
+        key=key,
+        owner=owner,
+        counter=counter,
+        checkpoint=checkpoint,
+        checkpoint_owner=processor,
+        parents=parents,
+        children=children,
+    )
+
+
+def finished(key: str, *children: str, parents: tuple[str, ...] = ()) -> Lease:
+    """Make the lease of a shard that was read to its end."""
+    return lease(key, "anybody", 9, checkpoint=SHARD_END, parents=parents, children=children)
