@@ -58,7 +58,7 @@ class Card(msgspec.Struct):
         del times[: bisect_right(times, time_us - 2 * window_us)]
         insort(times, time_us)
         count = bisect_right(times, time_us) - bisect_right(times, time_us - window_us)
-        del times[: len(times) - keep]
+        del times[: max(0, len(times) - keep)]
         return count
 
     def spend_in(self, currency: str) -> Spend:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli import config, demo, local, run
+from streamproc.cli import config, local, run
 from streamproc.errors import ConfigError, ProcessorError, StreamprocError
 
 __all__ = ["app", "main"]
@@ -22,7 +22,6 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("local")(local.local)
-app.command("demo")(demo.demo)
 app.add_typer(config.app, name="config")
 
 

@@ -193,7 +193,7 @@ def _choose(
 def _requests(
     live: list[Lease], loads: Counter[str], me: str, room: int, rng: Random
 ) -> list[Lease]:
-    """Pick leases of the most loaded workers, none of which ends with fewer than I have."""
+    """Pick leases of whoever has most at each pick, while that is at least two more than I have."""
     donors: dict[str, list[Lease]] = {}
     for row in live:
         if row.owner not in (None, me) and row.checkpoint_owner is None:
@@ -208,5 +208,4 @@ def _requests(
         donor = rng.choice([owner for owner in donors if donors[owner] and loads[owner] == most])
         chosen.append(donors[donor].pop(rng.randrange(len(donors[donor]))))
         loads[donor] -= 1
-        loads[me] += 1
     return chosen

@@ -77,7 +77,7 @@ class JsonFormatter(logging.Formatter):
             fields[name] = redact(text)
         for name, value in record.__dict__.items():
             if name not in _STANDARD:
-                fields.setdefault(name, _clean(value))
+                fields.setdefault(redact(name), _clean(value))
         try:
             return orjson.dumps(fields).decode()
         except TypeError:  # half of a surrogate pair, or a number of more than 64 bits

@@ -100,9 +100,15 @@ class TestTaking:
         rows = [lease("a", "me", 1), lease("b"), lease("c")]
         assert len(planned(rows, held=["a"], config=config).take) == 1
 
+    def test_the_cap_holds_for_leases_of_an_earlier_life(self) -> None:
+        config = LeaseConfig(max_leases=1)
+        assert len(planned([lease("a", "me", 1), lease("b", "me", 1)], config=config).take) == 1
+
     def test_finished_leases_are_neither_taken_nor_counted(self) -> None:
-        rows = [finished("a"), finished("b"), lease("c"), lease("d", "other", 1)]
-        assert keys(planned(rows, stale=1).take) == ["c"]
+        rows = [finished("a"), finished("b"), lease("c"), lease("d"), lease("e", "other", 1)]
+        rows.append(lease("mine", "me", 1))
+        assert len(planned(rows, held=["mine"]).take) == 1
+        assert planned([finished("a")], stale=100) == Plan()
 
     def test_a_lease_waits_for_its_parents(self) -> None:
         rows = [lease("p", "other", 4), lease("c", parents=("p",))]
@@ -153,6 +159,13 @@ class TestAsking:
     def test_who_lacks_many_asks_for_several(self) -> None:
         rows = [lease(f"{n}", "big", 1) for n in range(200)]
         assert len(planned(rows).request) == 100 // 8
+
+    def test_who_asks_for_several_asks_whoever_has_most_by_then(self) -> None:
+        rows = [lease(f"x{n}", "big", 1) for n in range(50)]
+        rows += [lease(f"y{n}", "next", 1) for n in range(49)]
+        asked = Counter(row.owner for row in planned(rows).request)
+        assert asked.total() == 33 // 8
+        assert asked["next"] > 0
 
 
 class TestHandOver:

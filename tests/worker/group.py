@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from streamproc.config import load_config
 from streamproc.processor import Processor
@@ -17,7 +20,7 @@ from streamproc.testing import LocalKinesis
 from streamproc.worker import Worker
 from tests.worker.ledger import Ledger
 
-_FAST = {
+_FAST: dict[str, Any] = {
     "leases.duration": 2.0,
     "leases.scan_interval": 0.2,
     "leases.checkpoint_interval": 0.1,
@@ -26,11 +29,9 @@ _FAST = {
     "read.poll_interval": 0.02,
     "worker.drain_timeout": 10.0,
 }
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_REGION": "us-east-1",
-}
+
+
+_numbers = itertools.count()
 
 
 def entry(number: int, account: str, entry_id: str | None = None) -> bytes:
@@ -55,13 +56,15 @@ class Group:
     """Starts workers, publishes, and reads what Redis holds."""
 
     stream = "ledger"
-    name = "books"
 
     def __init__(self, kinesis: LocalKinesis, redis_url: str, shards: int) -> None:
+        # The memory lease store is shared by a process's workers; tests must not share a group.
+        self.name = f"books-{next(_numbers)}"
         self.kinesis = kinesis
         self.redis_url = redis_url
+        self.defaults = dict(_FAST)
         self.workers: dict[Worker, asyncio.Task[None]] = {}
-        self.redis = redis.asyncio.Redis.from_url(redis_url)
+        self.redis = redis.asyncio.Redis.from_url(redis_url, retry=Retry(ExponentialBackoff(), 20))
         kinesis.core.call("CreateStream", StreamName=self.stream, ShardCount=shards)
 
     async def __aenter__(self) -> Self:
@@ -85,7 +88,7 @@ class Group:
     def settings(self, **overrides: Any) -> dict[str, Any]:
         """Return the dotted settings of a worker of this group."""
         return {
-            **_FAST,
+            **self.defaults,
             "group": self.name,
             "stream.name": self.stream,
             "stream.region": "us-east-1",
@@ -174,6 +177,11 @@ class Group:
             shards = [status.departed, *(shard.statistics for shard in status.shards)]
             total += sum(getattr(statistics, name) for statistics in shards)
         return total
+
+    def shards_adopted(self, count: int) -> bool:
+        """Tell whether `count` shards are being processed."""
+        phases = [shard.phase for worker in self.workers for shard in worker.status().shards]
+        return phases == ["processing"] * count
 
     def shard_ids(self) -> list[str]:
         """Return the ids of the stream's open shards."""

@@ -1,6 +1,10 @@
-"""A processor whose state shows every violation: what it saw of each key, in the order it saw it."""
+"""A processor whose state shows every violation: what it saw of each key, and in which order."""
 
 from __future__ import annotations
+
+import asyncio
+import logging
+import time
 
 import msgspec
 
@@ -35,3 +39,26 @@ class Ledger(Processor[Account]):
         if event.number == -2:
             raise RuntimeError("cannot be booked")
         ctx.emit(Booked(entry_id=event.entry_id))
+
+
+class StuckLedger(Ledger):
+    """Never gets done with an entry."""
+
+    policy = Policy(timeout=None)
+
+    @on(Entry, key="account")
+    async def book(  # type: ignore[override]  # waits, where its parent computes
+        self, event: Entry, ctx: Context[Account]
+    ) -> None:
+        logging.getLogger("ledger").info("stuck on %s", event.entry_id)
+        await asyncio.Event().wait()
+
+
+class BlockingLedger(Ledger):
+    """Keeps the event loop to itself for longer than the tests' leases last."""
+
+    @on(Entry, key="account")
+    def book(self, event: Entry, ctx: Context[Account]) -> None:
+        logging.getLogger("ledger").info("blocking on %s", event.entry_id)
+        time.sleep(5)
+        super().book(event, ctx)

@@ -167,7 +167,7 @@ async def test_a_recreated_lease_table_does_not_lock_the_group_out(group: Group)
     first = group.start()
     await group.until_booked(dict.fromkeys(ACCOUNTS, 5))
     await group.stop(first)
-    await group.redis.delete("sp:{books}:leases")
+    await group.redis.delete(f"sp:{{{group.name}}}:leases")
     # Redis has seen higher epochs than the new leases' counters.
     group.publish_entries(range(5, 10), ACCOUNTS)
     group.start()

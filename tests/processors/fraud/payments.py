@@ -23,7 +23,9 @@ def payment(
     )
 
 
-def oracle(rules: Rules, payments: Sequence[tuple[float, PaymentAuthorized]]) -> dict[str, list[str]]:
+def oracle(
+    rules: Rules, payments: Sequence[tuple[float, PaymentAuthorized]]
+) -> dict[str, list[str]]:
     """Return payment id -> reasons, by looking through all earlier payments for each."""
     flags = {}
     for at, (time, paid) in enumerate(payments):

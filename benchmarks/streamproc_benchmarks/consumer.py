@@ -1,0 +1,152 @@
+"""A measured consumer's process: one run of one consumer, from a cold start to its account."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+from unittest.mock import patch
+
+import msgspec
+
+from streamproc.cli.loop import run_loop
+from streamproc.config import load_config
+from streamproc.kinesis.client import KinesisClient
+from streamproc.pipeline.statistics import ShardStatistics
+from streamproc.pipeline.transaction import Transactor
+from streamproc.plugins import load_processors
+from streamproc.worker import Worker
+from streamproc_benchmarks.measurement import mark
+from streamproc_benchmarks.peers import run_plain, run_typed
+from streamproc_benchmarks.pinning import pin
+from streamproc_benchmarks.processes import announce
+from streamproc_benchmarks.progress import Progress
+
+__all__ = ["CONSUMERS", "ConsumerName", "ConsumerSpec", "Ready"]
+
+ConsumerName = Literal["plain", "typed", "noop", "fraud", "inventory"]
+CONSUMERS: Final[tuple[ConsumerName, ...]] = get_args(ConsumerName)
+
+_COUNTERS: Final = (
+    "records", "processed", "duplicates", "unknown", "dead_letters", "emitted", "batches",
+    "reruns", "conflicts", "retries", "rewinds", "store_errors",
+)  # fmt: skip
+
+
+class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Which consumer, on what.
+
+    Attributes:
+        shards: shards of the stream.
+        expected: records after which the run is over.
+        limit: seconds after which it is given up.
+        result: the file to write the `Consumed` to, as MessagePack.
+        settings: dotted settings of a worker that differ from the defaults.
+    """
+
+    consumer: ConsumerName
+    core: int | None
+    endpoint_url: str
+    redis_url: str
+    server_pid: int | None
+    redis_pid: int | None
+    stream: str
+    shards: int
+    expected: int
+    limit: float
+    result: str
+    settings: dict[str, Any] = {}
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A line to the parent: every shard is being read, and later, the account is written."""
+
+    what: Literal["reading", "done"]
+
+
+async def _run_worker(spec: ConsumerSpec, progress: Progress) -> dict[str, int]:
+    """Run a worker as `streamproc run` does, without its HTTP port; return its counters."""
+    overrides = {
+        "group": "bench",
+        "stream.name": spec.stream,
+        "stream.region": "us-east-1",
+        "stream.endpoint_url": spec.endpoint_url,
+        "redis.url": spec.redis_url,
+        **spec.settings,
+    }
+    # The whole configuration is given here; a file or variable of this host would distort it.
+    worker = Worker(load_config(None, {}, overrides), load_processors({spec.consumer: {}}))
+    with _watched(progress):
+        running = asyncio.create_task(worker.run())
+        finished = asyncio.create_task(progress.finished.wait())
+        try:
+            await asyncio.wait({running, finished}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            finished.cancel()
+            worker.stop()
+            await running
+    status = worker.status()
+    total = ShardStatistics()
+    for statistics in (status.departed, *[shard.statistics for shard in status.shards]):
+        total.add(statistics)
+    return {name: getattr(total, name) for name in _COUNTERS}
+
+
+@contextmanager
+def _watched(progress: Progress) -> Iterator[None]:
+    """Have the engine's own calls tell `progress`: a position looked up, a batch committed.
+
+    A batch costs one call and a list of references to its sequence numbers, some 20 ns a record.
+    """
+    look_up, process = KinesisClient.shard_iterator, Transactor.process
+
+    @functools.wraps(look_up)
+    async def shard_iterator(self: KinesisClient, shard_id: str, position: Any) -> str:
+        iterator = await look_up(self, shard_id, position)
+        progress.reading(shard_id)
+        return iterator
+
+    @functools.wraps(process)
+    async def process_batch(self: Transactor, records: Any) -> None:
+        await process(self, records)
+        progress.done(self._shard_id, [record.sequence_number for record in records])
+
+    with (
+        patch.object(KinesisClient, "shard_iterator", shard_iterator),
+        patch.object(Transactor, "process", process_batch),
+    ):
+        yield
+
+
+async def _consume(spec: ConsumerSpec) -> None:
+    progress = Progress(
+        spec.expected,
+        spec.shards,
+        lambda: announce(Ready("reading")),
+        lambda: mark(spec.server_pid, spec.redis_pid),
+    )
+    counters: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(spec.limit):
+            if spec.consumer == "plain":
+                await run_plain(spec.endpoint_url, spec.stream, progress)
+            elif spec.consumer == "typed":
+                await run_typed(spec.endpoint_url, spec.stream, progress)
+            else:
+                counters = await _run_worker(spec, progress)
+    except TimeoutError:
+        # What is missing by now counts as lost, which the parent finds out and says.
+        print(f"{spec.consumer}: not finished within {spec.limit:g} s", file=sys.stderr)
+    account = msgspec.msgpack.encode(progress.consumed(counters))
+    await asyncio.to_thread(Path(spec.result).write_bytes, account)
+    announce(Ready("done"))
+
+
+if __name__ == "__main__":
+    given = msgspec.json.decode(sys.argv[1], type=ConsumerSpec)
+    pin(given.core)
+    run_loop(_consume(given))

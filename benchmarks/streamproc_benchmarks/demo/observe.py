@@ -1,0 +1,143 @@
+"""What came out, read from Redis by the documented keys alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+import redis.asyncio
+
+from streamproc.position import Position
+from streamproc_benchmarks.demo.oracle import Level
+
+__all__ = ["GroupReader", "Observed", "OutboxEntry"]
+
+_PAGE: Final = 1_000
+
+
+class OutboxEntry(msgspec.Struct, frozen=True):
+    """An emitted event; `cause` is the id of the event that it was emitted for."""
+
+    id: str
+    type: str
+    cause: str
+    data: dict[str, Any]
+
+
+class Observed(msgspec.Struct, kw_only=True):
+    """The group's data at the end of a run.
+
+    Attributes:
+        marks: event ids remembered as committed.
+        levels: stock by ``sku|location``.
+        spend: payments and their sum in minor units, by card and currency.
+        outbox: all emitted events.
+        dead_letters: payloads put aside, and how often each was.
+    """
+
+    marks: int
+    levels: dict[str, Level]
+    spend: dict[str, dict[str, tuple[int, int]]]
+    outbox: list[OutboxEntry]
+    dead_letters: Counter[bytes]
+
+
+class GroupReader:
+    """Reads one consumer group's keys, ``sp:{group}:...``, and nothing else.
+
+    Args:
+        client: answers in bytes; not closed here.
+        group: the consumer group.
+        stream: whose positions `positions` returns.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, group: str, stream: str) -> None:
+        self.prefix = f"sp:{{{group}}}:"
+        self._client = client
+        self._stream = stream
+
+    async def positions(self) -> dict[str, tuple[int, Position]]:
+        """Return the epoch and the committed position of each shard."""
+        found = {}
+        for field, value in (await self._client.hgetall(f"{self.prefix}pos")).items():
+            stream, _, shard = field.decode().partition("/")
+            epoch, _, position = value.decode().partition("|")
+            if stream == self._stream:
+                found[shard] = (int(epoch), Position.decode(position))
+        return found
+
+    async def keys(self, rest: str = "*") -> list[bytes]:
+        """Return the group's keys whose name goes on like `rest`, a glob."""
+        return [key async for key in self._scan(rest)]
+
+    async def delete_all(self) -> None:
+        """Delete every key of the group."""
+        keys = await self.keys()
+        for first in range(0, len(keys), _PAGE):
+            await self._client.delete(*keys[first : first + _PAGE])
+
+    async def outbox(self, after: str = "-") -> list[tuple[str, OutboxEntry]]:
+        """Return the outbox after an entry, each with its stream id."""
+        entries = []
+        start = after if after == "-" else f"({after}"
+        while page := await self._client.xrange(f"{self.prefix}outbox", start, "+", _PAGE):
+            entries += [(at.decode(), _outbox_entry(fields)) for at, fields in page]
+            start = f"({entries[-1][0]}"
+        return entries
+
+    async def observe(self) -> Observed:
+        """Read everything that is to be verified."""
+        letters: Counter[bytes] = Counter()
+        start = "-"
+        while page := await self._client.xrange(f"{self.prefix}dlq", start, "+", _PAGE):
+            letters.update(fields[b"data"] for _, fields in page)
+            start = f"({page[-1][0].decode()}"
+        marks = [await self._client.scard(key) for key in await self.keys("seen:*")]
+        stocks = await self._states("inventory")
+        cards = await self._states("fraud")
+        return Observed(
+            marks=sum(marks),
+            levels={key: Level(s["on_hand"], s["committed"]) for key, s in stocks.items()},
+            spend={
+                card: {
+                    currency: (spent["count"], spent["total_minor"])
+                    for currency, spent in state["spend"].items()
+                }
+                for card, state in cards.items()
+            },
+            outbox=[entry for _, entry in await self.outbox()],
+            dead_letters=letters,
+        )
+
+    async def _states(self, processor: str) -> dict[str, dict[str, Any]]:
+        """Return a processor's states by key: field `d` of ``sp:{group}:s:<processor>:<key>``."""
+        prefix = f"{self.prefix}s:{processor}:"
+        keys = await self.keys(f"s:{processor}:*")
+        states = {}
+        for first in range(0, len(keys), _PAGE):
+            page = keys[first : first + _PAGE]
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in page:
+                    pipeline.hget(key, "d")
+                for key, value in zip(page, await pipeline.execute(), strict=True):
+                    states[key.decode().removeprefix(prefix)] = json.loads(value)
+        return states
+
+    async def _scan(self, rest: str) -> AsyncIterator[bytes]:
+        seen = set()  # SCAN may return a key twice
+        async for key in self._client.scan_iter(match=f"{self.prefix}{rest}", count=_PAGE):
+            if key not in seen:
+                seen.add(key)
+                yield key
+
+
+def _outbox_entry(fields: dict[bytes, bytes]) -> OutboxEntry:
+    return OutboxEntry(
+        id=fields[b"id"].decode(),
+        type=fields[b"type"].decode(),
+        cause=fields[b"cause"].decode(),
+        data=json.loads(fields[b"data"])["data"],
+    )

@@ -1,0 +1,134 @@
+"""Both state stores behind one face, so that one suite states the contract for both."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import redis.asyncio
+
+from streamproc.position import Position
+from streamproc.state.cell import Codec, StateCell
+from streamproc.state.store import Commit, RedisStateStore, StateStore
+from streamproc.testing.memory_state import MemoryStateStore
+
+SHARD = "orders/shardId-000000000000"
+START = Position("TRIM_HORIZON")
+DEDUPE_TTL = 172_800.0
+
+
+class Kit(Protocol):
+    """A store, and what a test must see or do behind its back."""
+
+    store: StateStore
+
+    async def dump(self) -> dict[str, Any]:
+        """Return everything that is stored, expiry times included."""
+        ...
+
+    async def outbox(self) -> list[dict[str, bytes]]:
+        """Return the outbox's entries."""
+        ...
+
+    async def dead_letters(self) -> list[dict[str, bytes]]:
+        """Return the dead letters' entries."""
+        ...
+
+    async def stored(self, key: str) -> bytes | None:
+        """Return a state's stored JSON."""
+        ...
+
+    async def ttl(self, key: str) -> float | None:
+        """Return the seconds that a state has left; None without expiry."""
+        ...
+
+    async def expire(self, key: str) -> None:
+        """Let a state's time run out, and the clock move on a little."""
+        ...
+
+
+class MemoryKit:
+    def __init__(self) -> None:
+        self.now = time.time()
+        self.store: MemoryStateStore = MemoryStateStore("g", DEDUPE_TTL, lambda: self.now)
+
+    async def dump(self) -> dict[str, Any]:
+        return self.store.dump()
+
+    async def outbox(self) -> list[dict[str, bytes]]:
+        return self.store.outbox
+
+    async def dead_letters(self) -> list[dict[str, bytes]]:
+        return self.store.dead_letters
+
+    async def stored(self, key: str) -> bytes | None:
+        return self.store.stored(key)
+
+    async def ttl(self, key: str) -> float | None:
+        expires_ms = self.store.dump()["states"][key][2]
+        return None if expires_ms is None else expires_ms / 1000 - self.now
+
+    async def expire(self, key: str) -> None:
+        self.now += (await self.ttl(key) or 0) + 0.001
+
+
+class RedisKit:
+    def __init__(self, client: redis.asyncio.Redis, group: str = "g") -> None:
+        self.client = client
+        self.store: RedisStateStore = RedisStateStore(client, group, DEDUPE_TTL)
+
+    async def dump(self) -> dict[str, Any]:
+        return {
+            key.decode(): (
+                await self.client.dump(key),
+                await self.client.execute_command("PEXPIRETIME", key),
+            )
+            for key in sorted(await self.client.keys("*"))
+        }
+
+    async def outbox(self) -> list[dict[str, bytes]]:
+        return await self._entries(self.store.keys.outbox)
+
+    async def dead_letters(self) -> list[dict[str, bytes]]:
+        return await self._entries(self.store.keys.dead_letters)
+
+    async def stored(self, key: str) -> bytes | None:
+        return await self.client.hget(key, "d")  # type: ignore[misc, no-any-return]
+
+    async def ttl(self, key: str) -> float | None:
+        left_ms = await self.client.pttl(key)
+        return None if left_ms == -1 else left_ms / 1000
+
+    async def expire(self, key: str) -> None:
+        assert await self.client.pexpire(key, 0)
+        before_ms = int(time.time() * 1000)
+        while int(time.time() * 1000) == before_ms:
+            await self.client.ping()
+
+    async def _entries(self, key: str) -> list[dict[str, bytes]]:
+        return [
+            {name.decode(): value for name, value in fields.items()}
+            for _, fields in await self.client.xrange(key)
+        ]
+
+
+def position(number: int) -> Position:
+    return Position(str(number))
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def cell(kit: Kit, key: str, ttl: float | None = None) -> StateCell:
+    keys = kit.store.keys  # type: ignore[attr-defined]  # both stores have it
+    return StateCell(keys.state_prefix("p") + key, Codec("p", dict, ttl))
+
+
+def commit(start: Position, end: Position, **changes: Any) -> Commit:
+    changes = {"shard": SHARD, "epoch": 1, "bucket": this_bucket(), **changes}
+    return Commit(start=start, end=end, **changes)
+
+
+def this_bucket() -> int:
+    return int(time.time() // (DEDUPE_TTL / 2))

@@ -1,0 +1,138 @@
+"""Redis away, Redis restarted, Redis older than it was, answers lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from streamproc.testing import EmbeddedRedis, LocalKinesis
+from tests.worker.group import Group
+from tests.worker.proxy import RedisProxy
+
+ACCOUNTS = [f"account-{n}" for n in range(5)]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+    """A Redis of this test's own, which keeps every write on disk."""
+    async with EmbeddedRedis(
+        directory=tmp_path, appendonly=True, config={"appendfsync": "always"}
+    ) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def own(local_kinesis: LocalKinesis, server: EmbeddedRedis) -> AsyncIterator[Group]:
+    """A group on that Redis; its leases are elsewhere, as they are with DynamoDB."""
+    async with Group(local_kinesis, server.url, shards=2) as made:
+        made.defaults["leases.store"] = "memory"
+        yield made
+
+
+async def in_order_and_once(group: Group, count: int) -> None:
+    for account in ACCOUNTS:
+        assert await group.numbers(account) == list(range(count))
+    booked = await group.booked_ids()
+    assert len(booked) == len(set(booked)) == count * len(ACCOUNTS)
+
+
+async def test_nothing_is_lost_while_redis_is_away(own: Group, server: EmbeddedRedis) -> None:
+    worker = own.start()
+    own.publish_entries(range(20), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 20))
+    await server.kill()
+    own.publish_entries(range(20, 40), ACCOUNTS)
+    await own.until(lambda: own.counted("store_errors") > 2)
+    before = {shard.shard_id: shard.position for shard in worker.status().shards}
+    await server.restart()
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 40))
+    await in_order_and_once(own, 40)
+    after = {shard.shard_id: shard.position for shard in worker.status().shards}
+    assert any(after[shard] != before[shard] for shard in before)
+
+
+async def test_a_worker_waits_for_a_redis_that_is_not_there_yet(
+    own: Group, server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.kill()
+    worker = own.start()
+    own.publish_entries(range(10), ACCOUNTS)
+    await own.until(lambda: "waiting: Redis at 127.0.0.1" in caplog.text)
+    assert not worker.status().ready
+    await server.restart()
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+
+
+async def test_a_redis_that_comes_back_older_is_noticed_and_rebuilt(
+    own: Group, server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    own.start()
+    own.publish_entries(range(10), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    old = await snapshot(own)
+    own.publish_entries(range(10, 30), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 30))
+    await put_back(own, old)
+    own.publish_entries(range(30, 40), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 40))
+    await in_order_and_once(own, 40)
+    assert own.counted("rewinds") > 0
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_applied_twice(
+    local_kinesis: LocalKinesis, redis_url: str
+) -> None:
+    async with (
+        RedisProxy(redis_url) as proxy,
+        Group(local_kinesis, redis_url, shards=1) as group,
+    ):
+        group.start(redis__url=proxy.url, leases__store="memory", batch__records=10)
+        await group.until(lambda: group.shards_adopted(1))
+        proxy.lose_answers = 4
+        group.publish_entries(range(30), ACCOUNTS)
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 30))
+        await in_order_and_once(group, 30)
+        assert proxy.lost == 4
+        assert group.counted("store_errors") == 4
+        assert group.counted("duplicates") == 0
+        await group.until(lambda: group.counted("records") == 30 * len(ACCOUNTS))
+
+
+async def test_scripts_are_loaded_again_after_redis_forgot_them(own: Group) -> None:
+    own.start()
+    own.publish_entries(range(5), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    await own.redis.script_flush()
+    own.publish_entries(range(5, 10), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+
+
+async def test_a_read_only_redis_is_waited_for(own: Group, server: EmbeddedRedis) -> None:
+    own.start()
+    own.publish_entries(range(5), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    await own.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    own.publish_entries(range(5, 10), ACCOUNTS)
+    await own.until(lambda: own.counted("store_errors") > 1)
+    await own.redis.execute_command("REPLICAOF", "NO", "ONE")
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+
+
+async def snapshot(group: Group) -> dict[bytes, bytes]:
+    """Return a dump of every key."""
+    keys = await group.redis.keys("*")
+    return {key: await group.redis.dump(key) for key in keys}
+
+
+async def put_back(group: Group, dump: dict[bytes, bytes]) -> None:
+    """Make Redis what it was at the time of the dump, in one step as a failover does."""
+    async with group.redis.pipeline(transaction=True) as pipeline:
+        pipeline.flushall()
+        for key, value in dump.items():
+            pipeline.restore(key, 0, value)
+        await pipeline.execute()
