@@ -214,9 +214,10 @@ class Worker:
             waiting = asyncio.ensure_future(_until_available(ask))
             stopped = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if not waiting.done():
-                waiting.cancel()
+            for task in (waiting, stopped):
+                task.cancel()
+            await asyncio.wait((waiting, stopped))
+            if waiting.cancelled():
                 return False
             waiting.result()
         return True

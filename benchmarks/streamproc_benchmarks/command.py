@@ -192,15 +192,12 @@ async def _measure(
     streams = {name: shards for plan in plans for name, shards in plan.streams.items()}
     cores = choose_cores()
     async with open_bench(cores, streams, limit, settings) as bench:
-        environment = read_environment(
-            redis_server=await bench.redis_version(), pinning=cores.note
-        )
+        environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
         return Report(
             command=["streamproc", *sys.argv[1:]],
             seed=plans[0].seed,
             settings=settings,
             environment=environment,
-            throughput=throughput_plan
-            and await measure_throughput(bench, throughput_plan, say),
+            throughput=throughput_plan and await measure_throughput(bench, throughput_plan, say),
             latency=latency_plan and await measure_latency(bench, latency_plan, say),
         )

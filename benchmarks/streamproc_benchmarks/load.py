@@ -126,9 +126,7 @@ def tick_size(rate: float | None) -> int:
 
 async def _load(spec: LoadSpec) -> None:
     entries = make_entries(spec.workload, spec.count, spec.seed)
-    stream = StreamConfig(
-        name=spec.stream, region="us-east-1", endpoint_url=spec.endpoint_url
-    )
+    stream = StreamConfig(name=spec.stream, region="us-east-1", endpoint_url=spec.endpoint_url)
     async with open_kinesis(stream) as api:
         published = await offer(api, entries, spec.rate)
     await asyncio.to_thread(Path(spec.result).write_bytes, msgspec.msgpack.encode(published))

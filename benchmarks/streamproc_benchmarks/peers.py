@@ -97,4 +97,3 @@ async def _until_finished(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(consume(shard)) for shard in shards]
         group.create_task(stop_when_finished())
-

@@ -27,9 +27,7 @@ def choose_cores() -> Cores:
         return Cores(None, None, f"not pinned: {sys.platform} offers no way to choose cores")
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
-        return Cores(
-            None, None, "not pinned: one core is usable, so servers and consumer share it"
-        )
+        return Cores(None, None, "not pinned: one core is usable, so servers and consumer share it")
     return Cores(
         usable[0],
         usable[-1],

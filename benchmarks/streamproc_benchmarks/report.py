@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,14 @@ from rich.text import Text
 
 from streamproc_benchmarks.consumer import ConsumerName
 from streamproc_benchmarks.environment import Environment
-from streamproc_benchmarks.results import Latency, LatencyRound, Report, Throughput
-from streamproc_benchmarks.statistics import Spread, ratios, spread
+from streamproc_benchmarks.results import (
+    Latency,
+    LatencyRound,
+    Report,
+    Throughput,
+    ThroughputRound,
+)
+from streamproc_benchmarks.statistics import ratios, spread
 
 __all__ = ["print_report", "write_json"]
 
@@ -50,41 +57,54 @@ def print_report(report: Report, console: Console) -> None:
 
 def _throughput_table(found: Throughput) -> Table:
     table = Table(
-        title=f"Throughput: {found.records:,} records in {found.shards} shards, "
-        f"{_rounds(found.rounds)} rounds, median (least - greatest)",
+        title=f"Throughput: {found.records:,} records, {found.shards} shards, "
+        f"{_rounds(found.rounds)} rounds",
         title_justify="left",
     )
     table.add_column("consumer")
-    for name in ("records/s per core", "CPU us/record", "records/s wall", "x plain"):
+    headers = ("records/s\nper core", "least -\ngreatest", "CPU us\n/record", "times\nplain")
+    for name in (*headers, "records/s\nwall", "core\nbusy"):
         table.add_column(name, justify="right")
-    table.add_column("core busy", justify="right")
     table.add_column("waits for")
     base = found.rounds.get(_BASE)
     for consumer, rounds in found.rounds.items():
-        rates = [one.records_per_cpu_second for one in rounds]
-        times = ""
-        if base is not None:
-            times = _show(spread(ratios(rates, [one.records_per_cpu_second for one in base])), ".1f")
+        rates = spread([one.records_per_cpu_second for one in rounds])
         table.add_row(
-            _TITLES[consumer],
-            _show(spread(rates), ",.0f"),
-            _show(spread([one.cpu_us_per_record for one in rounds]), ".1f"),
-            _show(spread([one.records_per_second for one in rounds]), ",.0f"),
-            times,
+            consumer,
+            f"{rates.median:,.0f}",
+            f"{rates.least:,.0f} -\n{rates.greatest:,.0f}",
+            f"{spread([one.cpu_us_per_record for one in rounds]).median:.1f}",
+            "" if base is None else _times(rounds, base),
+            f"{spread([one.records_per_second for one in rounds]).median:,.0f}",
             f"{spread([one.consumer_share for one in rounds]).median:.0%}",
             _waits_for([one.bottleneck for one in rounds]),
         )
     return table
 
 
+def _times(rounds: list[ThroughputRound], base: list[ThroughputRound]) -> str:
+    """Return how many times the base's rate per core, round by round."""
+    found = spread(
+        ratios(
+            [one.records_per_cpu_second for one in rounds],
+            [one.records_per_cpu_second for one in base],
+        )
+    )
+    return f"{found.median:.2f}\n({found.least:.2f} - {found.greatest:.2f})"
+
+
 def _throughput_notes(found: Throughput) -> list[Text]:
     sizes = ", ".join(f"{name} {size:.0f}" for name, size in sorted(found.event_bytes.items()))
-    notes = [Text(f"Every record was done exactly once and in order. Payload bytes: {sizes}.")]
+    notes = [
+        Text("Medians over rounds, in brackets or below least - greatest; times plain is by core."),
+        Text(f"Every record was done exactly once and in order. Payload bytes: {sizes}."),
+        *[Text(f"{consumer}: {_TITLES[consumer]}") for consumer in found.rounds],
+    ]
     for consumer, rounds in found.rounds.items():
         if any(one.bottleneck == "server" for one in rounds):
             notes.append(
                 Text(
-                    f"{_TITLES[consumer]}: LocalKinesis and Redis were the bottleneck; the wall "
+                    f"{consumer}: LocalKinesis and Redis were the bottleneck; the wall "
                     "rate is theirs, records/s per core is the consumer's.",
                     style="yellow",
                 )
@@ -92,7 +112,7 @@ def _throughput_notes(found: Throughput) -> list[Text]:
         emitted = sum(one.emitted for one in rounds)
         if emitted:
             share = emitted / sum(one.records for one in rounds)
-            notes.append(Text(f"{_TITLES[consumer]}: {share:.1%} of the events emitted another."))
+            notes.append(Text(f"{consumer}: {share:.1%} of the events emitted another."))
     return notes
 
 
@@ -100,27 +120,28 @@ def _waits_for(bottlenecks: list[str]) -> str:
     words = {
         "consumer": "nothing",
         "server": "the servers",
-        "nobody": "poll interval, round trips",
-        "unknown": "unknown on this platform",
+        "nobody": "polls,\nround trips",
+        "unknown": "unknown here",
     }
     return ", ".join(sorted({words[one] for one in bottlenecks}))
 
 
 def _latency_table(found: Latency) -> Table:
     table = Table(
-        title=f"Latency from intended send to commit: {found.seconds:g} s in {found.shards} "
-        f"shards, {_rounds(found.rounds)} rounds, median (least - greatest)",
+        title=f"Latency from intended send to commit: {found.seconds:g} s, {found.shards} shards, "
+        f"{_rounds(found.rounds)} rounds",
         title_justify="left",
     )
     table.add_column("consumer")
-    for name in ("offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "core busy"):
+    for name in ("offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "core\nbusy"):
         table.add_column(name, justify="right")
     for consumer, rounds in found.rounds.items():
+        achieved = spread([one.achieved for one in rounds])
         table.add_row(
-            _TITLES[consumer],
+            consumer,
             f"{found.offered:,.0f}",
             Text(
-                _show(spread([one.achieved for one in rounds]), ",.0f"),
+                f"{achieved.median:,.0f}",
                 style="" if all(one.reached for one in rounds) else "bold red",
             ),
             *[_column(rounds, name) for name in ("p50_ms", "p90_ms", "p99_ms", "max_ms")],
@@ -146,7 +167,7 @@ def _latency_notes(found: Latency) -> list[Text]:
 def _not_reached(consumer: ConsumerName, missed: list[LatencyRound], rounds: int) -> Text:
     worst = min(missed, key=lambda one: one.achieved)
     return Text(
-        f"{_TITLES[consumer]}: the offered {worst.offered:,.0f}/s was NOT reached in {len(missed)} "
+        f"{consumer}: the offered {worst.offered:,.0f}/s was NOT reached in {len(missed)} "
         f"of {rounds} rounds (sent {worst.sent:,.0f}/s, achieved {worst.achieved:,.0f}/s); its "
         "latency grows with the length of the run.",
         style="bold red",
@@ -165,12 +186,9 @@ def _environment_lines(environment: Environment, seed: int) -> list[str]:
 
 
 def _column(rounds: list[LatencyRound], name: str) -> str:
-    return _show(spread([getattr(one, name) for one in rounds]), ",.0f")
+    found = spread([getattr(one, name) for one in rounds])
+    return f"{found.median:,.0f}\n({found.least:,.0f} - {found.greatest:,.0f})"
 
 
-def _rounds(rounds: dict[ConsumerName, list[LatencyRound]] | dict[ConsumerName, list]) -> int:  # type: ignore[type-arg]
+def _rounds(rounds: Mapping[ConsumerName, Sequence[object]]) -> int:
     return len(next(iter(rounds.values())))
-
-
-def _show(value: Spread, form: str) -> str:
-    return f"{value.median:{form}} ({value.least:{form}} - {value.greatest:{form}})"

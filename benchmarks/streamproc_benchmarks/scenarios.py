@@ -95,9 +95,7 @@ async def measure_latency(bench: Bench, plan: LatencyPlan, say: Say) -> Latency:
         say(f"latency at {plan.rate:,.0f}/s, round {number} of {plan.rounds}: {consumer}")
         stream = _stream(run)
         async with bench.consumer(consumer, stream, count) as running:
-            published = await bench.load(
-                stream, workload_of(consumer), count, plan.seed, plan.rate
-            )
+            published = await bench.load(stream, workload_of(consumer), count, plan.seed, plan.rate)
             consumed = await running.finish()
         check(consumer, published, consumed)
         rounds[consumer].append(latency_round(published, consumed, plan.rate, plan.warm_up))

@@ -66,6 +66,7 @@ class SqliteLeaseStore:
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="leases-sqlite")
+        self._closed = False
 
     async def open(self) -> None:
         """Open the file, create what is missing in it."""
@@ -89,10 +90,14 @@ class SqliteLeaseStore:
 
     async def aclose(self) -> None:
         """Close the file and end the thread."""
-        await self._in_thread(self._close)
-        self._thread.shutdown()
+        if not self._closed:
+            await self._in_thread(self._close)
+            self._closed = True
+            self._thread.shutdown()
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise LeaseStoreError(f"lease file {self._path} is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except sqlite3.Error as error:

@@ -134,9 +134,10 @@ class ShardConsumer:
         """
         start = await self._adopt()
         self._transactor = Transactor(self._engine, self.lease.key, self.lease.counter, start)
+        if self._stopping:
+            return Ended(start, at_shard_end=False)
         self._reader = self._open_reader(start)
-        if not self._stopping:
-            self.phase = ShardPhase.PROCESSING
+        self.phase = ShardPhase.PROCESSING
         reading = asyncio.create_task(self._reader.run(), name=f"read {self.lease.key}")
         try:
             return await self._consume(self._reader, self._transactor)

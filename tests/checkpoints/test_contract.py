@@ -188,13 +188,12 @@ class TestRaces:
         answers = await asyncio.gather(*(store.create(FRESH) for store in stores for _ in range(4)))
         assert answers.count(True) == 1
 
+    @pytest.mark.parametrize("backend", ["sqlite", "redis"], indirect=True)
     async def test_processes_never_win_the_same_counter(
         self, backend: Backend, open_group: Open, request: pytest.FixtureRequest
     ) -> None:
         """Each of several processes moves the counter 50 times, in competition."""
         name, options = backend
-        if name == "memory":
-            pytest.skip("lives in one process")
         store = await open_group("group")
         await store.create(FRESH)
         order = msgspec.json.encode([name, f"{request.node.name}-group", options, FRESH.key, 50])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from streamproc.errors import ConfigError, StateLost, StreamError
@@ -72,6 +74,19 @@ async def test_a_stopped_worker_leaves_its_leases_to_the_next_one(group: Group) 
     await everything_in_order_and_once(group, 60)
     assert group.counted("duplicates") == 0, "the second worker began where the first one ended"
     assert all(shard.epoch > 1 for shard in second.status().shards)
+
+
+async def test_a_worker_can_be_stopped_at_any_moment_of_its_start(group: Group) -> None:
+    group.publish_entries(range(5), ACCOUNTS)
+    for turns in range(0, 400, 25):
+        worker = group.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)  # a turn of the event loop, not a wait
+        async with asyncio.timeout(5):
+            await group.stop(worker)
+    group.start()
+    await group.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    await everything_in_order_and_once(group, 5)
 
 
 async def test_two_workers_share_the_shards_evenly(group: Group) -> None:

@@ -100,7 +100,10 @@ class GroupReader:
         cards = await self._states("fraud")
         return Observed(
             marks=sum(marks),
-            levels={key: Level(s["on_hand"], s["committed"]) for key, s in stocks.items()},
+            levels={
+                stock: Level(state["on_hand"], state["committed"], state["available"])
+                for stock, state in stocks.items()
+            },
             spend={
                 card: {
                     currency: (spent["count"], spent["total_minor"])

@@ -38,15 +38,11 @@ _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Level(msgspec.Struct, frozen=True):
-    """Units of one SKU at one location."""
+    """Units of one SKU at one location; `available` is below zero when it is oversold."""
 
     on_hand: int
     committed: int
-
-    @property
-    def available(self) -> int:
-        """Units that can be sold; below zero when oversold."""
-        return self.on_hand - self.committed
+    available: int
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -128,8 +124,9 @@ def _levels(facts: dict[str, list[dict[str, Any]]]) -> dict[str, Level]:
         committed[stock] += max(placed[line] - cancelled[line] - shipped[line], 0)
         gone[stock] += shipped[line]
     return {
-        stock: Level(received[stock] - gone[stock], committed[stock])
+        stock: Level(on_hand, committed[stock], on_hand - committed[stock])
         for stock in {*received, *committed}
+        for on_hand in [received[stock] - gone[stock]]
     }
 
 

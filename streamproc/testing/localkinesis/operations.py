@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from streamproc.testing.localkinesis import (
-    record_operations,
+    put_operations,
+    read_operations,
     requests,
     shard_operations,
     stream_operations,
@@ -54,7 +55,7 @@ def _encoded(operation: Callable[[Account, Any], Any]) -> Callable[[Account, Any
 
 
 def _get_records(account: Account, request: requests.GetRecords, _faults: Faults) -> bytes:
-    return record_operations.get_records(account, request)
+    return read_operations.get_records(account, request)
 
 
 def _plain(request_type: type[Any], operation: Callable[[Account, Any], Any]) -> Operation:
@@ -89,17 +90,17 @@ OPERATIONS: dict[str, Operation] = {
         lambda _, request: request.shard_to_merge,
     ),
     "PutRecord": Operation(
-        requests.PutRecord, record_operations.put_record, record_operations.record_shard
+        requests.PutRecord, put_operations.put_record, put_operations.record_shard
     ),
-    "PutRecords": Operation(requests.PutRecords, record_operations.put_records, _no_shard),
+    "PutRecords": Operation(requests.PutRecords, put_operations.put_records, _no_shard),
     "GetShardIterator": Operation(
         requests.GetShardIterator,
-        _encoded(record_operations.get_shard_iterator),
+        _encoded(read_operations.get_shard_iterator),
         lambda _, request: request.shard_id,
     ),
     "GetRecords": Operation(
         requests.GetRecords,
         _get_records,
-        lambda _, request: record_operations.iterator_shard(request.shard_iterator),
+        lambda _, request: read_operations.iterator_shard(request.shard_iterator),
     ),
 }

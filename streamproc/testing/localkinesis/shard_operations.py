@@ -147,12 +147,11 @@ def _page(
         return stream, _first_page(stream, request, now_ms)
     for name, value in (
         ("StreamName", request.stream_name),
-        ("StreamARN", request.stream_arn),
         ("StreamCreationTimestamp", request.stream_creation_timestamp),
         ("ExclusiveStartShardId", request.exclusive_start_shard_id),
         ("ShardFilter", request.shard_filter),
     ):
-        if value is not None and name != "StreamARN":
+        if value is not None:
             raise errors.invalid_argument(f"NextToken and {name} cannot be provided together.")
     page = read_page_token(request.next_token, now_ms)
     stream = account.stream_named(page.stream, now_ms)
