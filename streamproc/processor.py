@@ -88,7 +88,7 @@ class Processor(Generic[S]):
     The same instance serves every shard of a worker; keep per-key data in `ctx.state`.
 
     Class attributes:
-        name: names the state, metrics and settings; the lower-case class name if not given.
+        name: names the state and metrics; inherited, and the lower-case class name if not given.
         policy: what happens when a handler raises.
         state_ttl: seconds after its last write that a state value is kept; None keeps it.
 
@@ -100,10 +100,13 @@ class Processor(Generic[S]):
     policy: ClassVar[Policy] = Policy()
     state_ttl: ClassVar[float | None] = None
     state_type: ClassVar[Any] = None
+    _is_named: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
+        if "name" in cls.__dict__:
+            cls._is_named = True
+        elif not cls._is_named:
             cls.name = cls.__name__.lower()
         if not cls.name or set(cls.name) & set("{}:\n "):
             raise ProcessorError(

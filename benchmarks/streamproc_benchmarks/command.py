@@ -17,6 +17,7 @@ from streamproc.errors import ConfigError
 
 if TYPE_CHECKING:
     from streamproc_benchmarks.consumer import ConsumerName
+    from streamproc_benchmarks.results import Report
     from streamproc_benchmarks.scenarios import LatencyPlan, ThroughputPlan
 
 __all__ = ["app"]
@@ -110,6 +111,23 @@ def latency(
     _run(None, plan, limit, json, assignments)
 
 
+@app.command()
+def codec(
+    rounds: RoundsOption = 30,
+    seed: SeedOption = 1,
+) -> None:
+    """Measure single steps: parsing answers, decoding events, digests of ids."""
+    from rich.console import Console
+
+    from streamproc_benchmarks.codec import measure_steps
+    from streamproc_benchmarks.pinning import choose_cores, pin
+    from streamproc_benchmarks.report import print_steps
+
+    cores = choose_cores()
+    pin(cores.consumer)
+    print_steps(measure_steps(seed, rounds), Console())
+
+
 def _consumers(given: list[str] | None) -> list[ConsumerName]:
     from streamproc_benchmarks.consumer import CONSUMERS
 
@@ -178,7 +196,7 @@ async def _measure(
     latency_plan: LatencyPlan | None,
     limit: float,
     settings: dict[str, Any],
-) -> Any:
+) -> Report:
     from streamproc_benchmarks.environment import read_environment
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.results import Report
@@ -193,11 +211,14 @@ async def _measure(
     cores = choose_cores()
     async with open_bench(cores, streams, limit, settings) as bench:
         environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
-        return Report(
+        report = Report(
             command=["streamproc", *sys.argv[1:]],
             seed=plans[0].seed,
             settings=settings,
             environment=environment,
-            throughput=throughput_plan and await measure_throughput(bench, throughput_plan, say),
-            latency=latency_plan and await measure_latency(bench, latency_plan, say),
         )
+        if throughput_plan is not None:
+            report.throughput = await measure_throughput(bench, throughput_plan, say)
+        if latency_plan is not None:
+            report.latency = await measure_latency(bench, latency_plan, say)
+        return report

@@ -9,39 +9,52 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Bottleneck", "Mark", "Reading", "cpu_seconds", "mark", "reading"]
+__all__ = ["Bottleneck", "Mark", "Reading", "cpu_seconds", "delayed_seconds", "mark", "reading"]
 
 _BUSY = 0.9
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """The clocks at one moment, in seconds; all but `at` are CPU time.
+    """The clocks at one moment, in seconds.
 
-    `at` is the monotonic clock, which all processes of a host share. `server` and `redis` are None
-    where another process's CPU time cannot be read.
+    Attributes:
+        at: the monotonic clock, which all processes of a host share.
+        own: this process's CPU time, all threads.
+        delayed: how long its threads were ready to run and had to wait for a core.
+        server, redis: those processes' CPU time.
+
+    None stands for a clock that this platform does not offer.
     """
 
     at: float
     own: float
+    delayed: float | None
     server: float | None
     redis: float | None
 
 
 Bottleneck = Literal["consumer", "server", "nobody", "unknown"]
+"""Who kept a run from being faster."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run took: seconds of wall time, and of CPU time by process."""
+    """What a run took, in seconds: the differences between two marks."""
 
     wall: float
     own: float
+    delayed: float | None
     server: float | None
     redis: float | None
 
     @property
     def own_share(self) -> float:
-        """How busy the consumer's core was, 0 to 1, by the consumer."""
+        """How much of the time the consumer ran, 0 to 1."""
         return self.own / self.wall
+
+    @property
+    def delayed_share(self) -> float | None:
+        """How much of the time it could have run but others had its core; None if unknown."""
+        return None if self.delayed is None else self.delayed / self.wall
 
     @property
     def load_share(self) -> float | None:
@@ -52,12 +65,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bottleneck(self) -> Bottleneck:
-        """Who was busy at least 90 % of the time.
+        """Who was busy, or ready to be, at least 90 % of the time.
 
         With ``server`` the consumer had to wait, so its wall rate is the server's; ``nobody``
         means that both waited, for a poll interval say. CPU per record holds in either case.
         """
-        if self.own_share >= _BUSY:
+        if self.own_share + (self.delayed_share or 0.0) >= _BUSY:
             return "consumer"
         if self.load_share is None:
             return "unknown"
@@ -69,6 +82,7 @@ def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
     return Mark(
         at=time.monotonic(),
         own=time.process_time(),
+        delayed=delayed_seconds(),
         server=None if server_pid is None else cpu_seconds(server_pid),
         redis=None if redis_pid is None else cpu_seconds(redis_pid),
     )
@@ -85,6 +99,7 @@ def reading(start: Mark, end: Mark) -> Reading:
     return Reading(
         wall=end.at - start.at,
         own=end.own - start.own,
+        delayed=_difference(start.delayed, end.delayed),
         server=_difference(start.server, end.server),
         redis=_difference(start.redis, end.redis),
     )
@@ -99,6 +114,16 @@ def cpu_seconds(pid: int) -> float | None:
     # The command's name, in parentheses, may hold anything; fields are counted after it.
     fields = text.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def delayed_seconds() -> float | None:
+    """Return how long this process's threads have waited for a core; None if not known."""
+    try:
+        texts = [path.read_text() for path in Path("/proc/self/task").glob("*/schedstat")]
+    except FileNotFoundError:
+        return None  # a thread ended meanwhile; what it had waited cannot be told any more
+    # proc(5): ns on the CPU, ns waiting for it, time slices.
+    return sum(int(text.split()[1]) for text in texts) / 1e9 if texts else None
 
 
 def _difference(start: float | None, end: float | None) -> float | None:

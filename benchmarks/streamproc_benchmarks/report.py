@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,11 +21,12 @@ from streamproc_benchmarks.results import (
     Throughput,
     ThroughputRound,
 )
-from streamproc_benchmarks.statistics import ratios, spread
+from streamproc_benchmarks.statistics import Spread, ratios, spread
 
-__all__ = ["print_report", "write_json"]
+__all__ = ["print_report", "print_steps", "write_json"]
 
 _BASE: ConsumerName = "plain"
+_DISTURBED_SHARE = 0.05
 _TITLES: dict[ConsumerName, str] = {
     "plain": "aiobotocore + orjson, nothing else",
     "typed": "our fetch + typed decode, nothing else",
@@ -55,96 +58,101 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(text, style="dim"))
 
 
+def print_steps(steps: Mapping[str, Spread], console: Console) -> None:
+    """Print what single steps cost."""
+    table = _table("CPU time a record, in microseconds", ("median", "least", "greatest"), "step")
+    for name, found in steps.items():
+        table.add_row(name, f"{found.median:.2f}", f"{found.least:.2f}", f"{found.greatest:.2f}")
+    console.print(table)
+
+
 def _throughput_table(found: Throughput) -> Table:
-    table = Table(
-        title=f"Throughput: {found.records:,} records, {found.shards} shards, "
+    table = _table(
+        f"Throughput: {found.records:,} records, {found.shards} shards, "
         f"{_rounds(found.rounds)} rounds",
-        title_justify="left",
+        ("k/s per core", "CPU us/record", "times plain", "k/s wall", "busy"),
     )
-    table.add_column("consumer")
-    headers = ("records/s\nper core", "least -\ngreatest", "CPU us\n/record", "times\nplain")
-    for name in (*headers, "records/s\nwall", "core\nbusy"):
-        table.add_column(name, justify="right")
-    table.add_column("waits for")
     base = found.rounds.get(_BASE)
     for consumer, rounds in found.rounds.items():
-        rates = spread([one.records_per_cpu_second for one in rounds])
         table.add_row(
             consumer,
-            f"{rates.median:,.0f}",
-            f"{rates.least:,.0f} -\n{rates.greatest:,.0f}",
-            f"{spread([one.cpu_us_per_record for one in rounds]).median:.1f}",
+            _show([one.records_per_cpu_second / 1000 for one in rounds], ".1f"),
+            _show([one.cpu_us_per_record for one in rounds], ".1f"),
             "" if base is None else _times(rounds, base),
-            f"{spread([one.records_per_second for one in rounds]).median:,.0f}",
+            _show([one.records_per_second / 1000 for one in rounds], ".1f"),
             f"{spread([one.consumer_share for one in rounds]).median:.0%}",
-            _waits_for([one.bottleneck for one in rounds]),
         )
     return table
 
 
 def _times(rounds: list[ThroughputRound], base: list[ThroughputRound]) -> str:
     """Return how many times the base's rate per core, round by round."""
-    found = spread(
-        ratios(
-            [one.records_per_cpu_second for one in rounds],
-            [one.records_per_cpu_second for one in base],
-        )
-    )
-    return f"{found.median:.2f}\n({found.least:.2f} - {found.greatest:.2f})"
+    rates = [one.records_per_cpu_second for one in rounds]
+    return _show(ratios(rates, [one.records_per_cpu_second for one in base]), ".2f")
 
 
 def _throughput_notes(found: Throughput) -> list[Text]:
     sizes = ", ".join(f"{name} {size:.0f}" for name, size in sorted(found.event_bytes.items()))
     notes = [
-        Text("Medians over rounds, in brackets or below least - greatest; times plain is by core."),
+        Text(
+            "Medians over rounds, below them least-greatest. k/s is 1,000 records a second; per "
+            "core means by the CPU time of the consumer's process, and so does times plain."
+        ),
         Text(f"Every record was done exactly once and in order. Payload bytes: {sizes}."),
         *[Text(f"{consumer}: {_TITLES[consumer]}") for consumer in found.rounds],
     ]
     for consumer, rounds in found.rounds.items():
-        if any(one.bottleneck == "server" for one in rounds):
-            notes.append(
-                Text(
-                    f"{consumer}: LocalKinesis and Redis were the bottleneck; the wall "
-                    "rate is theirs, records/s per core is the consumer's.",
-                    style="yellow",
-                )
+        notes += [Text(f"{consumer}: {note}", style=style) for note, style in _caveats(rounds)]
+    delayed = max([one.delayed_share or 0.0 for rounds in found.rounds.values() for one in rounds])
+    if delayed >= _DISTURBED_SHARE:
+        notes.append(
+            Text(
+                f"Other processes had the consumers' core for up to {delayed:.0%} of a run: wall "
+                "rates are too low by that and CPU times less sure; run again on a quiet machine.",
+                style="yellow",
             )
-        emitted = sum(one.emitted for one in rounds)
-        if emitted:
-            share = emitted / sum(one.records for one in rounds)
-            notes.append(Text(f"{consumer}: {share:.1%} of the events emitted another."))
+        )
     return notes
 
 
-def _waits_for(bottlenecks: list[str]) -> str:
-    words = {
-        "consumer": "nothing",
-        "server": "the servers",
-        "nobody": "polls,\nround trips",
-        "unknown": "unknown here",
-    }
-    return ", ".join(sorted({words[one] for one in bottlenecks}))
+def _caveats(rounds: list[ThroughputRound]) -> Iterator[tuple[str, str]]:
+    """Yield what a reader of a consumer's figures must know, with the style to print it in."""
+    kept_by = Counter(one.bottleneck for one in rounds)
+    if kept_by["server"]:
+        yield (
+            f"LocalKinesis and Redis were the bottleneck in {kept_by['server']} of {len(rounds)} "
+            "rounds: the wall rate is theirs, records/s per core is the consumer's",
+            "yellow",
+        )
+    if kept_by["nobody"]:
+        yield (
+            f"nobody was busy all the time in {kept_by['nobody']} of {len(rounds)} rounds: it "
+            "waited for polls and round trips, and the wall rate tells how long",
+            "",
+        )
+    emitted = sum(one.emitted for one in rounds)
+    if emitted:
+        yield f"{emitted / sum(one.records for one in rounds):.1%} of the events emitted one", ""
 
 
 def _latency_table(found: Latency) -> Table:
-    table = Table(
-        title=f"Latency from intended send to commit: {found.seconds:g} s, {found.shards} shards, "
+    table = _table(
+        f"Latency from intended send to commit: {found.seconds:g} s, {found.shards} shards, "
         f"{_rounds(found.rounds)} rounds",
-        title_justify="left",
+        ("offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "busy"),
     )
-    table.add_column("consumer")
-    for name in ("offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "core\nbusy"):
-        table.add_column(name, justify="right")
     for consumer, rounds in found.rounds.items():
-        achieved = spread([one.achieved for one in rounds])
         table.add_row(
             consumer,
             f"{found.offered:,.0f}",
             Text(
-                f"{achieved.median:,.0f}",
+                _show([one.achieved for one in rounds], ",.0f"),
                 style="" if all(one.reached for one in rounds) else "bold red",
             ),
-            *[_column(rounds, name) for name in ("p50_ms", "p90_ms", "p99_ms", "max_ms")],
+            _show([one.p50_ms for one in rounds], ",.0f"),
+            _show([one.p90_ms for one in rounds], ",.0f"),
+            _show([one.p99_ms for one in rounds], ",.0f"),
+            _show([one.max_ms for one in rounds], ",.0f"),
             f"{spread([one.consumer_share for one in rounds]).median:.0%}",
         )
     return table
@@ -185,10 +193,18 @@ def _environment_lines(environment: Environment, seed: int) -> list[str]:
     ]
 
 
-def _column(rounds: list[LatencyRound], name: str) -> str:
-    found = spread([getattr(one, name) for one in rounds])
-    return f"{found.median:,.0f}\n({found.least:,.0f} - {found.greatest:,.0f})"
+def _table(title: str, figures: Sequence[str], subject: str = "consumer") -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column(subject, no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _rounds(rounds: Mapping[ConsumerName, Sequence[object]]) -> int:
     return len(next(iter(rounds.values())))
+
+
+def _show(values: Sequence[float], form: str) -> str:
+    found = spread(values)
+    return f"{found.median:{form}}\n{found.least:{form}}-{found.greatest:{form}}"

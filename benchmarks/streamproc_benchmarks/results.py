@@ -35,7 +35,8 @@ class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
             what one core can do.
         records_per_second: records by wall time, which also counts what it waited for.
         cpu_us_per_record: the inverse of the first, in microseconds.
-        consumer_share: how busy its core was, 0 to 1.
+        consumer_share: how busy its core was with it, 0 to 1.
+        delayed_share: how long it could have run but others had its core; None if unknown.
         load_share: how busy LocalKinesis and Redis were together; None if unknown.
         emitted: events that the processor emitted.
     """
@@ -45,6 +46,7 @@ class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
     records_per_second: float
     cpu_us_per_record: float
     consumer_share: float
+    delayed_share: float | None
     load_share: float | None
     bottleneck: Bottleneck
     emitted: int
@@ -96,7 +98,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     rounds: dict[ConsumerName, list[LatencyRound]]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class Report(msgspec.Struct, kw_only=True):
     """A benchmark, complete enough to be repeated."""
 
     command: Sequence[str]
@@ -116,6 +118,7 @@ def throughput_round(consumed: Consumed) -> ThroughputRound:
         records_per_second=records / taken.wall,
         cpu_us_per_record=taken.own / records * 1e6,
         consumer_share=taken.own_share,
+        delayed_share=taken.delayed_share,
         load_share=taken.load_share,
         bottleneck=taken.bottleneck,
         emitted=consumed.counters.get("emitted", 0),

@@ -35,8 +35,8 @@ def make_entries(workload: WorkloadName, count: int, seed: int) -> list[PutEntry
     """Return `count` records to put.
 
     ``events`` are `BenchmarkEvent`s. ``payments`` fall on count / 20 cards, some far busier than
-    others, half a second of event time apart, a few of them worth a flag. ``orders`` are orders of one or
-    two lines over count / 20 stocks, shipped or cancelled later, and receipts of goods.
+    others, half a second of event time apart, a few of them worth a flag. ``orders`` are orders of
+    one or two lines over count / 20 stocks, shipped or cancelled later, and receipts of goods.
     """
     rng = random.Random(f"{workload}:{seed}")
     makers: dict[str, Callable[[random.Random, int], Iterator[PutEntry]]] = {

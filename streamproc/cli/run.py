@@ -18,7 +18,6 @@ from streamproc.observability.http import serve
 from streamproc.observability.logs import configure_logging
 from streamproc.observability.metrics import worker_registry
 from streamproc.plugins import load_processors
-from streamproc.supervisor import exit_when_parent_dies, supervise
 from streamproc.worker import Worker
 
 __all__ = ["run"]
@@ -43,16 +42,16 @@ def run(
 
     A second signal exits at once; what was in hand is replayed by whoever takes the shards.
     """
-    overrides = overrides_of(assignments) | {
-        "worker.processes": processes,
-        "worker.id": worker_id,
-        "http.port": port,
-    }
+    flags = {"worker.processes": processes, "worker.id": worker_id, "http.port": port}
+    given = {key: value for key, value in flags.items() if value is not None}
+    overrides = overrides_of(assignments) | given
     settings = load_config(config_path(config), overrides=overrides)
     configure_logging(settings.worker.log_level, settings.worker.log_format)
     # Also with several processes: a mistake shows here, once, not in every child.
     worker = Worker(settings, load_processors(settings.processors))
     if settings.worker.processes > 1:
+        from streamproc.supervisor import supervise
+
         sys.exit(run_loop(supervise(settings, _child_command(config, assignments))))
     run_loop(_run_worker(settings, worker))
 
@@ -67,7 +66,6 @@ def _child_command(config: object, assignments: list[str] | None) -> list[str]:
 
 
 async def _run_worker(settings: Config, worker: Worker) -> None:
-    exit_when_parent_dies()
     loop = asyncio.get_running_loop()
     asked = 0
 

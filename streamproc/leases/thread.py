@@ -95,8 +95,11 @@ class CoordinatorThread:
             return
         if self._loop is not None and not self._ended.done():
             self._loop.call_soon_threadsafe(self._stop.set)
-        await self.watch()
-        self._thread.join()  # It has reported its end: nothing is left to wait for.
+        try:
+            await self.watch()
+        finally:
+            if self._ended.done():
+                self._thread.join()  # It has reported its end: nothing is left to wait for.
 
     def _run(self, engine: asyncio.AbstractEventLoop) -> None:
         try:
@@ -107,8 +110,9 @@ class CoordinatorThread:
                 self._ended.set_result(None)
                 return
             log.exception("%s: the lease coordinator died", self._worker_id)
-            died = LeaseStoreError(f"the lease coordinator died ({error!r}); restart the worker")
-            died.__cause__ = error
+            cause = _innermost(error)
+            died = LeaseStoreError(f"the lease coordinator died ({cause!r}); restart the worker")
+            died.__cause__ = cause
             self._ended.set_exception(died)
         else:
             self._ended.set_result(None)
@@ -207,6 +211,13 @@ class CoordinatorThread:
         finally:
             answer.cancel()
         raise LeaseStoreError("the lease coordinator ended before it could answer")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the one error that task groups have wrapped, or the group if there are several."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 class _OnLoop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from streamproc.errors import ProcessorError
 from streamproc.events.registry import EventRegistry, Reading
 from streamproc.processor import Handler, Policy, Processor, handlers_of
 from streamproc.state.cell import Codec
@@ -46,6 +47,10 @@ class Routes:
     def __init__(self, processors: Sequence[Processor[Any]], keys: Keys) -> None:
         self.processors = tuple(processors)
         self._targets: dict[type, list[Target]] = {}
+        names = [processor.name for processor in self.processors]
+        for name in names:
+            if names.count(name) > 1:
+                raise ProcessorError(f"two processors are named {name!r}; they would share state")
         for index, processor in enumerate(self.processors):
             codec = (
                 None

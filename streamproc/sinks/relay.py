@@ -187,10 +187,10 @@ class OutboxRelay:
             ]
             if waiting:
                 done = await self._send(waiting)
+                if done is None:
+                    return moved
                 moved = moved or bool(done)
                 blocked.update(e.key for at, (_, e) in enumerate(waiting) if at not in done)
-                if not done:
-                    break  # Nothing at all was taken: the sink is down, further pages would fail.
             if len(entries) < self._batch:
                 break
             start = f"({entries[-1][0].decode()}"
@@ -208,29 +208,28 @@ class OutboxRelay:
             self._lag = self._age(entries[0][0]) if entries else 0.0
         return list(entries)
 
-    async def _send(self, waiting: list[tuple[bytes, OutgoingEvent]]) -> set[int]:
-        """Deliver, remove what was acknowledged, and return its indexes."""
-        failure: Exception | None = None
+    async def _send(self, waiting: list[tuple[bytes, OutgoingEvent]]) -> set[int] | None:
+        """Deliver, remove what was acknowledged, and return its indexes; None if the sink fails."""
         try:
             taken = await self._sink.send([event for _, event in waiting])
             done = set(range(len(waiting))).intersection(taken)
         except Exception as error:  # Sinks are plugins: whatever they raise is a failed delivery.
-            done, failure = set(), error
+            self._note_failure("the sink", error)
+            return None
         if done:
             self._delivered += len(done)
             await self._client.xdel(self._stream, *[waiting[at][0] for at in sorted(done)])
         if len(done) < len(waiting):
-            left = f"{len(waiting) - len(done)} of {len(waiting)} events not taken"
-            self._note_failure(f"the sink ({left})", failure)
+            self._note_failure("the sink", f"{len(waiting) - len(done)} events not taken")
         return done
 
-    def _note_failure(self, what: str, error: Exception | None) -> None:
+    def _note_failure(self, what: str, why: Exception | str) -> None:
         self._failures += 1
         self._failures_in_a_row += 1
         # The first of a row, and then ever more seldom: the counter tells the rest.
         if self._failures_in_a_row.bit_count() == 1:
-            why = "no error given" if error is None else f"{type(error).__name__}: {error}"
-            log.warning("%s: %s fails; trying again: %s", self._stream, what, why)
+            text = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
+            log.warning("%s: %s fails; trying again: %s", self._stream, what, text)
 
     def _backoff(self) -> float:
         doublings = min(self._failures_in_a_row - 1, 20)

@@ -1,7 +1,8 @@
-"""Servers and fixtures to test stream processors without a cloud.
+"""Servers, fixtures and a harness to test stream processors without a cloud.
 
-`LocalKinesis` is an embedded Kinesis Data Streams endpoint, `EmbeddedRedis` a real Redis-compatible
-server on a free loopback port; `pytest_plugin` offers both as fixtures. Names load on first use.
+`Harness` runs processors on events in memory, over a `MemoryStateStore`. `LocalKinesis` is an
+embedded Kinesis Data Streams endpoint, `EmbeddedRedis` a real Redis-compatible server on a free
+loopback port; `pytest_plugin` offers both as fixtures. Names load on first use.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamproc.testing.embedded_redis import EmbeddedRedis
+    from streamproc.testing.harness import Harness
     from streamproc.testing.localkinesis import LocalKinesis, LocalKinesisCore
+    from streamproc.testing.memory_state import MemoryStateStore
 
-__all__ = ["EmbeddedRedis", "LocalKinesis", "LocalKinesisCore"]
+__all__ = ["EmbeddedRedis", "Harness", "LocalKinesis", "LocalKinesisCore", "MemoryStateStore"]
 
 _HOMES = {
     "EmbeddedRedis": "streamproc.testing.embedded_redis",
+    "Harness": "streamproc.testing.harness",
     "LocalKinesis": "streamproc.testing.localkinesis",
     "LocalKinesisCore": "streamproc.testing.localkinesis",
+    "MemoryStateStore": "streamproc.testing.memory_state",
 }
 
 

@@ -73,7 +73,6 @@ class Harness:
         group: consumer group.
         concurrency: keys that async handlers of a batch work on side by side.
         dead_letter_unknown: whether events of undeclared types are put aside, not skipped.
-        store: a store to go on with, such as that of another harness.
 
     Attributes:
         store: the state store.
@@ -87,13 +86,11 @@ class Harness:
         group: str = "test",
         concurrency: int = 32,
         dead_letter_unknown: bool = False,
-        store: MemoryStateStore | None = None,
     ) -> None:
         self.now = _FIRST_MOMENT
         self.delays: list[float] = []
-        self.store = store or MemoryStateStore(group, clock=lambda: self.now)
+        self.store = MemoryStateStore(group, clock=lambda: self.now)
         self._processors = processors
-        self._routes = Routes(processors, self.store.keys)
         self._concurrency = concurrency
         self._dead_letter_unknown = dead_letter_unknown
         self._statistics = ShardStatistics()
@@ -105,12 +102,7 @@ class Harness:
 
     async def __aenter__(self) -> Self:
         """Start the processors and take the shard."""
-        async with AsyncExitStack() as starting:
-            for processor in self._processors:
-                await processor.start()
-                starting.push_async_callback(processor.stop)
-            await self.restart()
-            self._running = starting.pop_all()
+        await self.restart()
         return self
 
     async def __aexit__(
@@ -120,17 +112,33 @@ class Harness:
         trace: TracebackType | None,
     ) -> None:
         """Stop the processors."""
-        await self._running.__aexit__(kind, error, trace)
+        await self._running.aclose()
 
-    async def restart(self) -> None:
-        """Go on as a new worker would: next epoch, and nothing in memory but what is stored."""
+    async def restart(self, *processors: Processor[Any]) -> None:
+        """Go on as a new worker would: next epoch, and nothing in memory but what is stored.
+
+        Args:
+            processors: a new release of them, if it is to be another; they are started, and the
+                old ones stopped.
+        """
+        await self._running.aclose()
+        self._processors = processors or self._processors
+        routes = Routes(self._processors, self.store.keys)
+        async with AsyncExitStack() as starting:
+            for processor in self._processors:
+                await processor.start()
+                starting.push_async_callback(processor.stop)
+            self._running = starting.pop_all()
+        await self._take_shard(routes)
+
+    async def _take_shard(self, routes: Routes) -> None:
         if self._transactor is not None:
             self._statistics.add(self._transactor.statistics)
         self._epoch += 1
         engine = Engine(
             group=self._group,
             stream=_STREAM,
-            routes=self._routes,
+            routes=routes,
             store=self.store,
             cache=CellCache(_CACHE_BYTES),
             gate=KeyGate(),

@@ -21,7 +21,7 @@ async def test_leases_are_in_one_hash_as_json(redis_url: str) -> None:
     store = await open_store("g", {"url": redis_url})
     await store.create(LEASE)
     async with Redis.from_url(redis_url) as client:
-        assert await client.hgetall(KEY) == {  # type: ignore[misc]
+        assert await client.hgetall(KEY) == {
             b"a": b'{"key":"a","owner":"me","counter":1,'
             b'"checkpoint":{"sequence":"TRIM_HORIZON","sub":0,"timestamp":null}}'
         }
@@ -36,7 +36,7 @@ async def test_a_field_that_is_no_lease_is_passed_over(
 ) -> None:
     """KCL row 12: the other leases still load, and nothing writes to what is not understood."""
     async with Redis.from_url(redis_url) as client:
-        await client.hset(KEY, "bad", value)  # type: ignore[misc]
+        await client.hset(KEY, "bad", value)
         store = await open_store("g", {"url": redis_url})
         await store.create(LEASE)
         assert await store.list() == [LEASE]
@@ -44,7 +44,7 @@ async def test_a_field_that_is_no_lease_is_passed_over(
         bad = Lease(key="bad", owner="me", counter=1, checkpoint=TRIM_HORIZON)
         assert await store.replace(bad, renewed(bad)) is None
         assert not await store.delete(bad)
-        assert await client.hget(KEY, "bad") == value.encode()  # type: ignore[misc]
+        assert await client.hget(KEY, "bad") == value.encode()
         await store.aclose()
 
 

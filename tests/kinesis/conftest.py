@@ -1,6 +1,24 @@
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
+from aiobotocore.session import AioSession
+
+from streamproc.kinesis import client as client_module
+
+
+@functools.cache
+def data_loader() -> Any:
+    """Return one loader of botocore's API models, which take longer to read than a test to run."""
+    return AioSession().get_component("data_loader")
+
+
+def new_session() -> AioSession:
+    session = AioSession()
+    session.register_component("data_loader", data_loader())
+    return session
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +31,4 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setattr(client_module, "AioSession", new_session)

@@ -444,6 +444,23 @@ async def test_rewind_discards_the_call_under_way() -> None:
         assert await rig.take_records(2) == [5, 6]
 
 
+async def test_rewind_discards_an_iterator_under_way() -> None:
+    kinesis = stream(6)
+    begin = kinesis.shard_iterator
+    answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def slow(shard_id: str, position: Position) -> str:
+        iterator = await begin(shard_id, position)
+        return iterator if position != TRIM_HORIZON else await answered
+
+    kinesis.shard_iterator = slow  # type: ignore[method-assign]
+    async with reading(kinesis) as rig:
+        await rig.until(lambda: bool(kinesis.positions))
+        await rig.reader.rewind(Position("4"))
+        answered.set_result("at-0")
+        assert await rig.take_records(2) == [5, 6]
+
+
 async def test_rewind_frees_the_room_that_the_reader_waits_for() -> None:
     kinesis = stream(30)
     kinesis.answer_bytes = 90_000

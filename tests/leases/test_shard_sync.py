@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 
 import msgspec
@@ -241,7 +241,13 @@ def test_no_shard_is_lost_read_twice_or_read_before_its_parents(
         stream.reshard(rng)
     group = Group(stream, initial, rng)
     group.sync()
-    steps = [group.sync, group.read, group.read, group.clean_up, lambda: stream.reshard(rng)]
+    steps: list[Callable[[], None]] = [
+        group.sync,
+        group.read,
+        group.read,
+        group.clean_up,
+        lambda: stream.reshard(rng),
+    ]
     for _ in range(rng.randint(0, 60)):
         rng.choice(steps)()
     # Now the stream rests, and the group catches up; an open shard may be read in vain.

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
+from streamproc.state.store import connect_redis
+
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    client = redis.asyncio.Redis.from_url(redis_url)
+    client = connect_redis(redis_url, 5.0)
     yield client
     await client.aclose()

@@ -102,10 +102,10 @@ async def test_a_request_has_at_most_500_records(
     assert len(stored(local_kinesis)) == 1_201
 
 
-async def test_a_request_has_at_most_5_mib(local_kinesis: LocalKinesis, api: Counting) -> None:
-    events = [event(str(n), f"k{n}", size=1024 * 1024 - 10) for n in range(6)]
-    assert await sink_on(api).send(events) == set(range(6))
-    assert [len(request) for request in api.requests] == [5, 1]
+async def test_a_request_is_below_one_mebibyte(local_kinesis: LocalKinesis, api: Counting) -> None:
+    events = [event(str(n), f"k{n}", size=160 * 1024 - 2) for n in range(9)]
+    assert await sink_on(api).send(events) == set(range(9))
+    assert [len(request) for request in api.requests] == [4, 4, 1]
 
 
 async def test_no_request_has_two_records_of_a_key(
@@ -155,6 +155,14 @@ async def test_a_throttled_call_is_repeated_after_a_pause(
     assert await sink_on(api).send(numbered("a")) == {0}
     assert len(api.pauses) == 2
     assert by_key(stored(local_kinesis)) == {"a": [0]}
+
+
+async def test_one_request_that_fails_does_not_hold_up_the_others(
+    local_kinesis: LocalKinesis, api: Counting
+) -> None:
+    local_kinesis.faults.throttle("PutRecords", count=1)
+    assert await sink_on(api).send(numbered(*[f"k{n}" for n in range(501)])) == set(range(501))
+    assert [len(request) for request in api.requests] == [500, 1, 500]
 
 
 async def test_an_answer_that_was_lost_repeats_the_event_rather_than_lose_it(

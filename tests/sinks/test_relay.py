@@ -19,6 +19,7 @@ from streamproc.events.event import Event
 from streamproc.pipeline.transaction import _outbox_entry
 from streamproc.sinks import relay as relay_module
 from streamproc.sinks.relay import OutboxRelay, open_relay
+from streamproc.state.store import connect_redis
 from streamproc.testing import EmbeddedRedis
 from tests.sinks.making import KEYS, FakeSink, emit, until
 
@@ -194,8 +195,9 @@ async def test_what_the_sink_fails_to_take_is_delivered_later(
     assert "sink is away" in caplog.text
 
 
+@pytest.mark.parametrize("raises", [True, False])
 async def test_a_sink_that_is_down_is_asked_ever_less_often_and_told_of_seldom(
-    client: redis.asyncio.Redis, sink: FakeSink, caplog: pytest.LogCaptureFixture
+    client: redis.asyncio.Redis, sink: FakeSink, caplog: pytest.LogCaptureFixture, raises: bool
 ) -> None:
     waits: list[float] = []
 
@@ -203,7 +205,8 @@ async def test_a_sink_that_is_down_is_asked_ever_less_often_and_told_of_seldom(
         waits.append(seconds)
         await asyncio.sleep(0.001)
 
-    sink.failure = ConnectionError("away")
+    sink.failure = ConnectionError("away") if raises else None
+    sink.refuse = lambda _event: True
     await emit(client, ("0", "k"))
     caplog.set_level(logging.WARNING)
     async with relaying(client, sink, sleep=sleep, lock_ttl=3_600.0, rng=random.Random(1)) as relay:
@@ -267,7 +270,7 @@ async def test_only_what_is_acknowledged_is_removed(
 
 async def test_an_outage_of_redis_is_waited_out(sink: FakeSink) -> None:
     async with EmbeddedRedis(appendonly=True) as server:
-        client = redis.asyncio.Redis.from_url(server.url)
+        client = connect_redis(server.url, 2.0)
         await emit(client, ("0", "k"))
         async with relaying(client, sink, lock_ttl=0.5) as relay:
             await until(lambda: sink.ids == ["0"])

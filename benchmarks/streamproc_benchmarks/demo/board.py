@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+import math
 from collections import Counter, deque
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import msgspec
 
-from streamproc.observability.status import ShardStatus, WorkerStatus
-from streamproc.pipeline.statistics import Histogram, ShardStatistics
+from streamproc.observability.status import LeaseStatus, ShardStatus, WorkerStatus
+from streamproc.pipeline.statistics import LATENCY_BUCKETS, Histogram, ShardStatistics
 
-__all__ = ["Board", "ShardRow", "fetch_status", "quantile", "totals"]
+__all__ = ["Board", "ShardRow", "bound_of", "fetch_status", "totals"]
 
 _RATE_WINDOW_S: Final = 2.0
 _decode_status = msgspec.json.Decoder(WorkerStatus).decode
@@ -89,15 +87,11 @@ class Board:
         """Return records committed, over all workers."""
         return sum(totals(status).records for status in self.workers.values())
 
-    def end_to_end(self) -> Histogram | None:
+    def end_to_end(self) -> Histogram:
         """Return the times in seconds from arrival to commit, over all workers."""
-        merged: Histogram | None = None
+        merged = Histogram(LATENCY_BUCKETS)
         for status in self.workers.values():
-            histogram = totals(status).end_to_end_seconds
-            if merged is None:
-                merged = histogram
-            else:
-                merged.add(histogram)
+            merged.add(totals(status).end_to_end_seconds)
         return merged
 
     def _row(self, shard_id: str, now: float) -> ShardRow:
@@ -131,7 +125,7 @@ class Board:
             for lease in self._leases()
         )
 
-    def _leases(self) -> list[msgspec.Struct]:
+    def _leases(self) -> list[LeaseStatus]:
         living = [s for name, s in self.workers.items() if name not in self.dead]
         return max((s.leases for s in living), key=len, default=[])
 
@@ -157,16 +151,18 @@ def totals(status: WorkerStatus) -> ShardStatistics:
     return total
 
 
-def quantile(histogram: Histogram, share: float) -> float:
-    """Return the value below which `share` of the observations lie, interpolated in its bucket."""
+def bound_of(histogram: Histogram, share: float) -> float:
+    """Return the least bucket bound that `share` of the observations do not exceed.
+
+    Not interpolated: inside a wide bucket that would be a guess, and this is a fact.
+    """
     wanted = share * sum(histogram.counts)
-    below, lower = 0.0, 0.0
+    seen = 0
     for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
-        if count and below + count >= wanted:
-            return lower + (bound - lower) * (wanted - below) / count
-        below += count
-        lower = bound
-    return lower
+        seen += count
+        if seen >= wanted:
+            return bound
+    return math.inf
 
 
 async def fetch_status(socket: Path, timeout: float = 2.0) -> WorkerStatus | None:
@@ -174,8 +170,10 @@ async def fetch_status(socket: Path, timeout: float = 2.0) -> WorkerStatus | Non
     connector = aiohttp.UnixConnector(path=str(socket))
     limit = aiohttp.ClientTimeout(total=timeout)
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
-            async with session.get("http://worker/status") as answer:
-                return _decode_status(await answer.read())
-    except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=limit) as session,
+            session.get("http://worker/status") as answer,
+        ):
+            return _decode_status(await answer.read())
+    except (TimeoutError, aiohttp.ClientError, OSError):
         return None

@@ -12,12 +12,14 @@ from typing import Any, Final, TypeVar
 
 from streamproc.errors import StreamprocError
 
-__all__ = ["DemoError", "Fleet", "Process", "child_environment"]
+__all__ = ["DemoError", "Fleet", "Process", "child_environment", "within"]
 
 T = TypeVar("T")
 
 _TAIL_LINES: Final = 15
 _END_S: Final = 5.0
+_NEW_PROCESSES_S: Final = 0.5  # so often, guards are set for those that came since
+_DEATH_SHOWS_S: Final = 0.5
 
 
 class DemoError(StreamprocError):
@@ -60,6 +62,12 @@ class Process:
         if self.is_running:
             self._process.send_signal(how)
         return await self._process.wait()
+
+    def kill(self) -> None:
+        """Kill it at once if it runs."""
+        self.is_ending = True
+        if self.is_running:
+            self._process.kill()
 
     async def guard(self) -> None:
         """Return when it exits because it was told to.
@@ -113,11 +121,11 @@ class Fleet:
     ) -> Process:
         """Start `streamproc` with `arguments`."""
         log = self._directory / f"{name}.log"
-        command = [sys.executable, "-m", "streamproc.cli.main", *arguments]
+        command = [sys.executable, "-m", "streamproc_benchmarks.demo.child", *arguments]
         with log.open("wb") as output:
             child = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,  # its end tells of ours
                 stdout=asyncio.subprocess.PIPE if read_stdout else output,
                 stderr=output,
                 env=dict(environment),
@@ -127,26 +135,42 @@ class Fleet:
         self._processes.append(process)
         return process
 
-    async def run(self, play: Coroutine[Any, Any, T]) -> T:
-        """Await `play`; stop it when a process dies that nobody told to.
+    async def run(self, play: Coroutine[Any, Any, T], *beside: Coroutine[Any, Any, None]) -> T:
+        """Await `play` while the endless `beside` go on; stop when a process dies unasked.
 
         Raises:
             DemoError: a process died.
         """
         playing = asyncio.create_task(play)
+        tasks = [playing, *[asyncio.create_task(other) for other in beside]]
         try:
-            while not playing.done():
-                await self._wait_with_guards(playing)
+            while not any(task.done() for task in tasks):
+                await self._wait_guarded(tasks, _NEW_PROCESSES_S)
+            failed = [task for task in tasks if task.done() and task.exception() is not None]
+            if failed:
+                # Whatever failed, a process that died is the better explanation.
+                await self._wait_guarded([], _DEATH_SHOWS_S)
+                failed[0].result()
             return playing.result()
         finally:
-            playing.cancel()
-            await asyncio.wait([playing])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
-    async def _wait_with_guards(self, playing: asyncio.Task[Any]) -> None:
-        """Wait until `playing` ends, or a process does, or there may be new processes."""
+    def kill_all(self) -> None:
+        """Kill whatever runs, at once."""
+        for process in self._processes:
+            process.kill()
+
+    async def _wait_guarded(self, tasks: Sequence[asyncio.Task[Any]], timeout: float) -> None:
+        """Wait until one of `tasks` ends, a process does, or `timeout` seconds have passed.
+
+        Raises:
+            DemoError: a process died unasked.
+        """
         guards = [asyncio.create_task(p.guard()) for p in self._processes if not p.is_ending]
         try:
-            await asyncio.wait({playing, *guards}, timeout=0.5, return_when="FIRST_COMPLETED")
+            await asyncio.wait([*tasks, *guards], timeout=timeout, return_when="FIRST_COMPLETED")
             for guard in guards:
                 if guard.done():
                     guard.result()

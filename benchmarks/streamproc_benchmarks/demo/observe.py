@@ -56,7 +56,8 @@ class GroupReader:
 
     def __init__(self, client: redis.asyncio.Redis, group: str, stream: str) -> None:
         self.prefix = f"sp:{{{group}}}:"
-        self._client = client
+        # Its types leave open whether answers are text or bytes; by default they are bytes.
+        self._client: Any = client
         self._stream = stream
 
     async def positions(self) -> dict[str, tuple[int, Position]]:

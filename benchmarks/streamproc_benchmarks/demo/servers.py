@@ -18,7 +18,14 @@ from streamproc_benchmarks.demo.fleet import DemoError, Fleet, child_environment
 from streamproc_benchmarks.demo.observe import GroupReader
 from streamproc_benchmarks.demo.settings import GROUP, STREAM, Options
 
-__all__ = ["Endpoints", "connect", "kinesis_admin", "refuse_used_group", "start_servers"]
+__all__ = [
+    "Endpoints",
+    "borrowed_redis",
+    "connect",
+    "isolate_environment",
+    "kinesis_admin",
+    "start_servers",
+]
 
 _START_S: Final = 30.0
 _REDIS_TIMEOUT_S: Final = 10.0
@@ -82,11 +89,12 @@ async def connect(url: str) -> AsyncIterator[redis.asyncio.Redis]:
         await client.aclose()
 
 
-async def refuse_used_group(url: str) -> None:
-    """Make sure that a given Redis holds nothing of the group.
+@asynccontextmanager
+async def borrowed_redis(url: str, *, keep: bool) -> AsyncIterator[None]:
+    """Use somebody's Redis: refuse one with keys of the group, delete them in the end.
 
     Raises:
-        ConfigError: it does; whose data it is nobody knows.
+        ConfigError: it has such keys; whose data they are nobody knows.
         DemoError: Redis does not answer.
     """
     async with connect(url) as client:
@@ -99,6 +107,11 @@ async def refuse_used_group(url: str) -> None:
                 "perhaps of an earlier run; they are left alone. If nobody needs them: "
                 f"redis-cli -u URL --scan --pattern '{pattern}' | xargs redis-cli -u URL del"
             )
+        try:
+            yield
+        finally:
+            if not keep:
+                await group.delete_all()
 
 
 @asynccontextmanager

@@ -110,8 +110,7 @@ class Shop:
         due = self._clock_ms
         for _ in range(7):
             due += self._rng.randint(3_000, 8_000)
-            amount = max(50, habit // 3)
-            self._later(due, lambda amount=amount: self._authorized(card, amount, currency))
+            self._later(due, lambda: self._authorized(card, max(50, habit // 3), currency))
 
     def _authorized(self, card: str, amount: int, currency: str) -> Happening:
         number = self._number()

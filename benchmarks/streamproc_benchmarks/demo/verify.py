@@ -92,9 +92,7 @@ def _check_marks(expected: Expected, observed: Observed) -> Check:
 def _check_spend(expected: Expected, observed: Observed) -> Check:
     payments = sum(count for of in expected.spend.values() for count, _ in of.values())
     detail = f"{payments:,} payments on {len(expected.spend):,} cards, counts and sums"
-    return Check(
-        "card totals right", detail, _differences("card", expected.spend, observed.spend)
-    )
+    return Check("card totals right", detail, _differences("card", expected.spend, observed.spend))
 
 
 def _check_stock(expected: Expected, observed: Observed) -> Check:

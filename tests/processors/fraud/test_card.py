@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from streamproc.testing.harness import Harness
+from streamproc.testing import Harness
 from streamproc_fraud import Card, FraudProcessor, PaymentFlagged, Spend
 from streamproc_fraud.card import MAX_BASELINE, MAX_CURRENCIES
 

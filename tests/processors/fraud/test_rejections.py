@@ -7,7 +7,7 @@ import logging
 import msgspec
 import pytest
 
-from streamproc.testing.harness import Harness
+from streamproc.testing import Harness
 from streamproc_fraud import FraudProcessor, PaymentAuthorized
 
 from .payments import START, payment

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc import ConfigError
-from streamproc.testing.harness import Harness
+from streamproc.testing import Harness
 from streamproc_fraud import FraudProcessor, PaymentFlagged
 
 from .payments import START, oracle, payment

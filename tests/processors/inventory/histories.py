@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from streamproc import Event
-from streamproc.testing.harness import Harness
+from streamproc.testing import Harness
 from streamproc_inventory import (
     InventoryProcessor,
     OrderCancelled,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc import ConfigError, Event
-from streamproc.testing.harness import Harness
+from streamproc.testing import Harness
 from streamproc_inventory import InventoryAnomaly, InventoryProcessor, Line, OrderLine
 from streamproc_inventory.stock import line_key
 

@@ -1,0 +1,197 @@
+"""Verification: sound results pass, and every kind of damage is reported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from streamproc_benchmarks.demo.observe import Observed, OutboxEntry
+from streamproc_benchmarks.demo.oracle import Expected, Level, expect
+from streamproc_benchmarks.demo.verify import Check, Tally, check_counters, verify
+from streamproc_benchmarks.demo.workload import Record
+from tests.demo.making import payment, placed, receipt
+
+
+@pytest.fixture
+def expected() -> Expected:
+    return expect(
+        [receipt("r1", 1)],
+        [
+            payment("p1", 30_000),
+            payment("p2", 50_000),
+            placed("o1", 3),
+            payment("p1", 30_000, kind="duplicate"),
+            Record(b"junk", "k", "poison"),
+        ],
+    )
+
+
+def flagged(id: str, payment_id: str, amount: int, in_window: int) -> OutboxEntry:
+    facts = {
+        "amount_minor": amount,
+        "payments_in_window": in_window,
+        "earlier_payments": in_window - 1,
+        "spend_ratio": None,
+    }
+    data = {"payment_id": payment_id, "reasons": ["amount-limit"], "facts": facts}
+    return OutboxEntry(id, "PaymentFlagged", payment_id, data)
+
+
+def oversold(id: str, cause: str = "o1", sku: str = "s") -> OutboxEntry:
+    return OutboxEntry(id, "Oversold", cause, {"sku": sku, "location_id": "x"})
+
+
+@pytest.fixture
+def observed() -> Observed:
+    return Observed(
+        marks=4,
+        levels={"s|x": Level(1, 3, -2)},
+        spend={"c": {"EUR": (2, 80_000)}},
+        outbox=[flagged("a", "p1", 30_000, 1), flagged("b", "p2", 50_000, 2), oversold("c")],
+        dead_letters=Counter({b"junk": 1}),
+    )
+
+
+def failed(checks: list[Check]) -> dict[str, str]:
+    return {check.name: "; ".join(check.differences) for check in checks if not check.holds}
+
+
+def test_a_sound_result_passes(expected: Expected, observed: Observed) -> None:
+    assert failed(verify(expected, observed)) == {}
+
+
+DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
+    "an event is lost": (
+        lambda o: replace(o, marks=3),
+        "every event once",
+        "3 event ids",
+    ),
+    "a payment counts twice": (
+        lambda o: replace(o, spend={"c": {"EUR": (3, 110_000)}}),
+        "card totals right",
+        "card c is",
+    ),
+    "a card is lost": (
+        lambda o: replace(o, spend={}),
+        "card totals right",
+        "card c is missing",
+    ),
+    "an order commits twice": (
+        lambda o: replace(o, levels={"s|x": Level(1, 6, -5)}),
+        "stock right",
+        "stock s|x is",
+    ),
+    "available contradicts its parts": (
+        lambda o: replace(o, levels={"s|x": Level(1, 3, 0)}),
+        "stock right",
+        "stock s|x is",
+    ),
+    "stock from nowhere": (
+        lambda o: replace(o, levels=o.levels | {"t|x": Level(1, 0, 1)}),
+        "stock right",
+        "stock t|x should not be there",
+    ),
+    "an alert is missing": (
+        lambda o: replace(o, outbox=o.outbox[1:]),
+        "each fraud alert once",
+        "alert for payment p1 is missing",
+    ),
+    "an alert is there twice": (
+        lambda o: replace(o, outbox=[*o.outbox, o.outbox[0]]),
+        "each fraud alert once",
+        "alert id a is there 2 times",
+    ),
+    "an alert is there twice under two ids": (
+        lambda o: replace(o, outbox=[*o.outbox, flagged("z", "p1", 30_000, 1)]),
+        "each fraud alert once",
+        "alert for payment p1 is there 2 times",
+    ),
+    "an alert too many": (
+        lambda o: replace(o, outbox=[*o.outbox, flagged("z", "p9", 30_000, 1)]),
+        "each fraud alert once",
+        "alert for payment p9 should not be there",
+    ),
+    "an alert saw the wrong history": (
+        lambda o: replace(o, outbox=[o.outbox[0], flagged("b", "p2", 50_000, 1), o.outbox[2]]),
+        "each fraud alert once",
+        "alert for payment p2 is",
+    ),
+    "an oversold stock sent no alert": (
+        lambda o: replace(o, outbox=o.outbox[:2]),
+        "oversold alerts right",
+        "no oversold alert for stock s|x",
+    ),
+    "an oversold alert is there twice": (
+        lambda o: replace(o, outbox=[*o.outbox, oversold("z")]),
+        "oversold alerts right",
+        "s|x by o1 is there 2 times",
+    ),
+    "a stock with plenty sent an alert": (
+        lambda o: replace(o, outbox=[*o.outbox, oversold("z", sku="t")]),
+        "oversold alerts right",
+        "stock t|x, which cannot be oversold",
+    ),
+    "an anomaly is reported": (
+        lambda o: replace(o, outbox=[*o.outbox, OutboxEntry("z", "InventoryAnomaly", "o1", {})]),
+        "oversold alerts right",
+        "InventoryAnomaly",
+    ),
+    "a dead letter is lost": (
+        lambda o: replace(o, dead_letters=Counter()),
+        "dead letters = poison",
+        "not in the dead letters (1x): b'junk'",
+    ),
+    "a dead letter is there twice": (
+        lambda o: replace(o, dead_letters=Counter({b"junk": 2})),
+        "dead letters = poison",
+        "too many (1x): b'junk'",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_reported_by_one_check_in_words(
+    damage: str, expected: Expected, observed: Observed
+) -> None:
+    harm, name, words = DAMAGES[damage]
+
+    found = failed(verify(expected, harm(observed)))
+
+    assert found.keys() == {name}
+    assert words in found[name]
+
+
+def tally(worker: str, event: int, duplicate: int, poison: int, unreported: int = 0) -> Tally:
+    counted = Counter(event=event, duplicate=duplicate, poison=poison)
+    return Tally(
+        worker=worker, records=counted.total(), counted=counted, unreported=Counter(event=unreported)
+    )
+
+
+def test_counters_add_up_over_workers_and_what_a_dead_one_could_not_report() -> None:
+    counts = Counter(event=10, duplicate=2, poison=1)
+
+    check = check_counters(counts, [tally("a", 4, 1, 0, unreported=1), tally("b", 5, 1, 1)])
+
+    assert check.holds
+    assert check.detail == "6 by a + 7 by b = 13 records"
+
+
+@pytest.mark.parametrize(
+    ("survivor", "words"),
+    [
+        (tally("b", 6, 1, 1), "processed events: the workers count 11, published were 10"),
+        (tally("b", 5, 2, 1), "duplicates: the workers count 3, published were 2"),
+        (tally("b", 5, 1, 0), "dead letters: the workers count 0, published were 1"),
+        (replace(tally("b", 5, 1, 1), records=8), "b counts 8 records, but 7 processed"),
+    ],
+)
+def test_counters_that_do_not_add_up_are_reported(survivor: Tally, words: str) -> None:
+    counts = Counter(event=10, duplicate=2, poison=1)
+
+    check = check_counters(counts, [tally("a", 4, 1, 0, unreported=1), survivor])
+
+    assert [words in difference for difference in check.differences] == [True]
