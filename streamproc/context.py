@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
 from streamproc.errors import ProcessorError
-from streamproc.events.envelope import epoch_seconds
+from streamproc.events.envelope import encode_envelope, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.state.cell import StateCell
 
@@ -56,17 +56,18 @@ class Item:
         self.calls: list[Any] = []
 
 
-class Emission:
-    """An event that a handler emitted, buffered until the commit."""
+class Emission(NamedTuple):
+    """An event that a handler emitted, encoded, buffered until the commit.
 
-    __slots__ = ("event", "id", "item", "key", "processor")
+    Attributes:
+        order: place of the causing event in its batch.
+        processor: who emitted it.
+        fields: the outbox entry: field, value, field, value...
+    """
 
-    def __init__(self, item: Item, processor: str, id: str, key: str, event: Event) -> None:
-        self.item = item
-        self.processor = processor
-        self.id = id
-        self.key = key
-        self.event = event
+    order: int
+    processor: str
+    fields: tuple[str | bytes, ...]
 
 
 class States(Mapping[Any, S]):
@@ -191,10 +192,32 @@ class Context(Generic[S]):
                 partition key if the handler has none.
         """
         self._ordinal += 1
-        emission_id = _digest(self.processor, self._item, b"%d" % self._ordinal)
+        item, event_class = self._item, type(event)
+        emission_id = _digest(self.processor, item, b"%d" % self._ordinal)
         if key is None:
-            key = self._key if self._key is not None else self._item.partition_key
-        self._emitted.append(Emission(self._item, self.processor, emission_id, key, event))
+            key = self._key if self._key is not None else item.partition_key
+        # Encoded here, so that an event that cannot be written is its own handler's failure.
+        data = encode_envelope(
+            id=emission_id,
+            source=f"streamproc/{self.group}/{self.processor}",
+            type=event_class.__event_type__,
+            version=event_class.__event_version__,
+            time=item.time,
+            data=event,
+        )
+        fields = (
+            "id",
+            emission_id,
+            "type",
+            event_class.__event_type__,
+            "key",
+            key.encode(),
+            "cause",
+            item.event_id,
+            "data",
+            data,
+        )
+        self._emitted.append(Emission(item.order, self.processor, fields))
         return emission_id
 
     def _cell(self) -> StateCell:

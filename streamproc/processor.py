@@ -204,10 +204,15 @@ def key_text(key: Key) -> str:
 
     Raises:
         TypeError: a key or part of it is not text.
+        UnicodeError: it cannot be written as UTF-8.
     """
     if isinstance(key, str):
-        return key if "|" not in key and "%" not in key else _escape(key)
-    return "|".join([_escape(part) for part in key])
+        text = key if "|" not in key and "%" not in key else _escape(key)
+    else:
+        text = "|".join([_escape(part) for part in key])
+    if not text.isascii():
+        text.encode()
+    return text
 
 
 def _escape(part: str) -> str:

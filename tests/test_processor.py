@@ -138,7 +138,6 @@ def test_a_policy_without_sense_is_refused(bad: dict[str, Any]) -> None:
         Policy(**bad)
 
 
-@pytest.mark.xfail(strict=True, reason="Routes lets them share one state")
 def test_two_processors_of_one_name_are_told() -> None:
     with pytest.raises(ProcessorError, match="counter"):
         Routes([Counter(), Counter()], Keys("g"))

@@ -37,7 +37,7 @@ ConsumerOption = Annotated[
 RoundsOption = Annotated[int, typer.Option(help="Rounds; consumers take turns.", min=1)]
 ShardsOption = Annotated[int, typer.Option(help="Shards of each stream.", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Seed of the events.")]
-LimitOption = Annotated[float, typer.Option(help="Seconds that one run may take.", min=1)]
+LimitOption = Annotated[float, typer.Option(help="Seconds that one run may take.", min=0.1)]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write environment and each round's values here.")
 ]

@@ -23,6 +23,7 @@ from streamproc_benchmarks.workloads import WorkloadName
 __all__ = ["Bench", "check", "open_bench", "workload_of"]
 
 _START_S: Final = 30.0
+_LOAD_S: Final = 600.0
 _MUST_BE_ZERO: Final = ("duplicates", "unknown", "dead_letters", "store_errors", "rewinds")
 
 
@@ -77,7 +78,7 @@ class Bench:
             result=str(result),
         )
         async with start_child("load", spec) as child:
-            await child.line(self._limit)
+            await child.line(_LOAD_S + (0.0 if rate is None else count / rate))
         return msgspec.msgpack.decode(result.read_bytes(), type=Published)
 
     @contextlib.asynccontextmanager
@@ -103,22 +104,30 @@ class Bench:
             settings=self._settings,
         )
         async with start_child("consumer", spec) as child:
-            await child.line(_START_S)
-            yield RunningConsumer(child, result, self._limit + _START_S)
+            # A short limit may be over before every shard is read: then it is done at once.
+            said = msgspec.json.decode(await child.line(_START_S), type=Ready)
+            timeout = None if said.what == "done" else self._limit + _START_S
+            yield RunningConsumer(child, result, timeout)
 
 
 class RunningConsumer:
-    """A consumer that reads all shards."""
+    """A consumer that reads all shards.
 
-    def __init__(self, child: Child, result: Path, timeout: float) -> None:
+    Args:
+        child: its process.
+        result: where it leaves its account.
+        timeout: seconds to wait for it; None if it is done.
+    """
+
+    def __init__(self, child: Child, result: Path, timeout: float | None) -> None:
         self._child = child
         self._result = result
         self._timeout = timeout
 
     async def finish(self) -> Consumed:
         """Wait until it has done all it expects, or its time is over."""
-        said = msgspec.json.decode(await self._child.line(self._timeout), type=Ready)
-        assert said.what == "done", said
+        if self._timeout is not None:
+            await self._child.line(self._timeout)
         return msgspec.msgpack.decode(self._result.read_bytes(), type=Consumed)
 
 

@@ -292,10 +292,6 @@ class LeaseCoordinator:
         self._leases, self._scanned_at = tuple(leases), now
         self._tally.count("scans")
         await self._store.each([row for row in leases if self._differs(row)], self._look_again)
-        if self._taking:
-            await self._act(leases, now)
-
-    async def _act(self, leases: Sequence[Lease], now: float) -> None:
         plan = assignment.plan(
             leases, self._observed, self._me, self._keeper.keys, self._config, now, self._rng
         )

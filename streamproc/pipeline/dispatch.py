@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -14,6 +15,7 @@ from streamproc.pipeline.decode import Call, DecodedBatch
 from streamproc.pipeline.lanes import lanes
 from streamproc.pipeline.routes import Routes
 from streamproc.processor import Policy
+from streamproc.state.cell import StateCell
 
 __all__ = ["Dispatched", "Dispatcher", "Failure", "backoff_delay"]
 
@@ -29,21 +31,38 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Dispatched(msgspec.Struct):
-    """What handlers did: the events they processed, what they emitted, which events failed."""
+    """What handlers did.
+
+    Attributes:
+        items: the events that they processed.
+        emissions: what they emitted, in the order of the causing events.
+        failures: the events that failed.
+        states: every state that was read, with its new value if it changed.
+        retries: attempts after the first.
+    """
 
     items: list[Item]
     emissions: list[Emission]
     failures: list[Failure]
+    states: list[tuple[StateCell, bytes | None]]
     retries: int = 0
 
 
 class _HandlerError(Exception):
-    """A handler raised; which one, and what is the cause of this error."""
+    """A handler raised `error`, or was cancelled by something that it waited for."""
 
-    def __init__(self, call: Call, error: Exception) -> None:
+    def __init__(self, call: Call, error: BaseException) -> None:
         super().__init__(call.target.handler.name)
         self.call = call
-        self.error = error
+        self.error = (
+            error
+            if isinstance(error, Exception)
+            else RuntimeError(f"cancelled from within: {error!r}")
+        )
+
+
+class _UnstorableError(Exception):
+    """Some handler left a state that cannot be written as JSON."""
 
 
 class Dispatcher:
@@ -78,13 +97,13 @@ class Dispatcher:
                 await self._run_lanes(items, emissions)
             else:
                 self._run_plain(items, emissions)
-        except _HandlerError:
+            # Lanes emit as they get there; what leaves is in the order of the causes.
+            emissions.sort(key=attrgetter("order"))
+            return Dispatched(list(items), emissions, [], _changes(batch))
+        except (_HandlerError, _UnstorableError):
             for cell in batch.cells.values():
                 cell.reset()
-            return await self._run_carefully(items)
-        # Lanes emit as they get there; what leaves is in the order of the causes.
-        emissions.sort(key=lambda emission: emission.item.order)
-        return Dispatched(list(items), emissions, [])
+        return await self._run_carefully(batch, items)
 
     def _contexts(self, emissions: list[Emission]) -> list[Context[object]]:
         return [Context(p.name, *self._names, emissions) for p in self._routes.processors]
@@ -98,7 +117,7 @@ class Dispatcher:
                 context.begin(item, key, cells)
                 try:
                     target.call(event, context)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
                     raise _HandlerError(call, error) from error
 
     async def _run_lanes(self, items: Sequence[Item], emissions: list[Emission]) -> None:
@@ -127,8 +146,8 @@ class Dispatcher:
         except* _HandlerError as errors:
             raise errors.exceptions[0] from None
 
-    async def _run_carefully(self, items: Sequence[Item]) -> Dispatched:
-        done = Dispatched([], [], [])
+    async def _run_carefully(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
+        done = Dispatched([], [], [], [])
         contexts = self._contexts(done.emissions)
         for item in items:
             failure = await self._attempt(item, contexts, done)
@@ -138,6 +157,7 @@ class Dispatcher:
                 done.failures.append(failure)
                 if failure.policy.then == "halt":
                     break
+        done.states = _changes(batch)
         return done
 
     async def _attempt(
@@ -154,6 +174,7 @@ class Dispatcher:
                     context = contexts[call.target.processor]
                     context.attempt = attempt
                     await _call(call, item, context)
+                    _storable(call)
                 return None
             except _HandlerError as failed:
                 for cell, snapshot in before:
@@ -188,14 +209,42 @@ def _lane_keys(item: Item) -> list[object]:
     return keys
 
 
+def _changes(batch: DecodedBatch) -> list[tuple[StateCell, bytes | None]]:
+    try:
+        return [(cell, cell.changed()) for cell in batch.cells.values() if cell.is_read]
+    except Exception as error:
+        raise _UnstorableError from error
+
+
+def _storable(call: Call) -> None:
+    """Make sure that what a handler did to its states can be written."""
+    try:
+        for cell in call.cells.values():
+            cell.snapshot()
+    except Exception as error:
+        raise _HandlerError(call, error) from error
+
+
 async def _call(call: Call, item: Item, context: Context[object]) -> None:
     target, event, key, cells = call
     context.begin(item, key, cells)
+    cancelled_before = _cancel_requests()
     try:
         if target.handler.is_async:
             async with asyncio.timeout(target.policy.timeout):
                 await target.call(event, context)
         else:
             target.call(event, context)
+    except asyncio.CancelledError as error:
+        if _cancel_requests() > cancelled_before:
+            raise
+        # Nobody cancelled us: something that the handler waited for was cancelled. Taken for our
+        # own cancellation, it would end the lane and leave its other events unprocessed.
+        raise _HandlerError(call, error) from error
     except Exception as error:
         raise _HandlerError(call, error) from error
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

@@ -11,9 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from streamproc.context import Emission, Item
+from streamproc.context import Item
 from streamproc.errors import Reject, StreamprocError
-from streamproc.events.envelope import encode_envelope
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.deadletter import DeadLetter, describe_failure
 from streamproc.pipeline.decode import DecodedBatch, decode_batch
@@ -181,7 +180,6 @@ class Transactor:
             Fenced: a newer owner has the shard.
         """
         engine = self._engine
-        read = [cell for cell in batch.cells.values() if cell.is_read]
         commit = Commit(
             shard=self._field,
             epoch=self._epoch,
@@ -189,8 +187,8 @@ class Transactor:
             end=Position(records[-1].sequence_number),
             bucket=bucket,
             digests=[item.digest for item in result.items],
-            cells=[(cell, cell.changed()) for cell in read],
-            outbox=[_outbox_entry(emission, engine.group) for emission in result.emissions],
+            cells=result.states,
+            outbox=[emission.fields for emission in result.emissions],
             dead_letters=[letter.fields() for letter in batch.dead]
             + [self._dead_letter(f, records).fields() for f in result.failures],
         )
@@ -211,7 +209,7 @@ class Transactor:
         if done.outcome != "OK":
             return False
         self.position = commit.end
-        engine.cache.keep(read)
+        engine.cache.keep([cell for cell, _ in result.states])
         return True
 
     async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -288,27 +286,3 @@ class Transactor:
                 failure.attempts,
                 type(failure.error).__name__,
             )
-
-
-def _outbox_entry(emission: Emission, group: str) -> list[str | bytes]:
-    event_class = type(emission.event)
-    data = encode_envelope(
-        id=emission.id,
-        source=f"streamproc/{group}/{emission.processor}",
-        type=event_class.__event_type__,
-        version=event_class.__event_version__,
-        time=emission.item.time,
-        data=emission.event,
-    )
-    return [
-        "id",
-        emission.id,
-        "type",
-        event_class.__event_type__,
-        "key",
-        emission.key,
-        "cause",
-        emission.item.event_id,
-        "data",
-        data,
-    ]

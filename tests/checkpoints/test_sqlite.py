@@ -32,6 +32,23 @@ async def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         await open_store("g", {"path": str(path)})
 
 
+async def test_a_write_that_fails_half_way_leaves_no_transaction_open(tmp_path: Path) -> None:
+    path = tmp_path / "leases.db"
+    store = await open_store("g", {"path": str(path)})
+    await store.create(LEASE)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute(
+        "CREATE TRIGGER no BEFORE UPDATE ON leases BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    )
+    with pytest.raises(LeaseStoreError, match="refused"):
+        await store.replace(LEASE, renewed(LEASE))
+    other.execute("DROP TRIGGER no")
+    other.close()
+    assert await store.replace(LEASE, renewed(LEASE)) == renewed(LEASE)
+    await store.aclose()
+
+
+@pytest.mark.timeout(4)  # SQLite's own patience is 5 s; the option's is what counts.
 async def test_a_file_that_another_program_holds_locked(tmp_path: Path) -> None:
     path = tmp_path / "leases.db"
     store = await open_store("g", {"path": str(path), "timeout": 0.01})

@@ -13,7 +13,7 @@ from streamproc.kinesis.api import PutEntry, PutResult
 from streamproc.kinesis.errors import ThrottledError
 from streamproc_benchmarks.demo.publisher import Publisher, ShardLog
 from streamproc_benchmarks.demo.workload import Record
-from tests.virtual_time import run_virtual
+from tests.virtual_time import run
 
 
 class Stream:
@@ -49,7 +49,7 @@ def test_every_record_is_taken_once_and_keys_keep_their_order(refusals: float) -
     stream = Stream(refusals)
     publisher = Publisher(stream)
 
-    run_virtual(publisher.publish(records(500, keys=7), rate=2_000))
+    run(publisher.publish(records(500, keys=7), rate=2_000))
 
     by_key: dict[str, list[int]] = defaultdict(list)
     for entry in stream.taken:
@@ -62,7 +62,7 @@ def test_every_record_is_taken_once_and_keys_keep_their_order(refusals: float) -
 def test_no_call_has_two_records_of_a_key_or_more_than_500() -> None:
     stream = Stream(0)
 
-    run_virtual(Publisher(stream).publish(records(3_000, keys=1_400), rate=1e9))
+    run(Publisher(stream).publish(records(3_000, keys=1_400), rate=1e9))
 
     assert max(len(call) for call in stream.calls) == 500
     for call in stream.calls:
@@ -72,7 +72,7 @@ def test_no_call_has_two_records_of_a_key_or_more_than_500() -> None:
 def test_the_rate_is_offered_however_long_calls_take() -> None:
     stream = Stream(0, takes_s=0.2)
 
-    elapsed = run_virtual(_timed(Publisher(stream), records(2_000, keys=2_000), rate=1_000))
+    elapsed = run(_timed(Publisher(stream), records(2_000, keys=2_000), rate=1_000))
 
     assert elapsed == pytest.approx(2.0, abs=0.5)
 
@@ -80,7 +80,7 @@ def test_the_rate_is_offered_however_long_calls_take() -> None:
 def test_what_each_shard_took_is_known_by_sequence_number() -> None:
     publisher = Publisher(Stream(0))
 
-    run_virtual(publisher.publish(records(9, keys=9), rate=1e9))
+    run(publisher.publish(records(9, keys=9), rate=1e9))
 
     log = publisher.shards["shardId-000000000000"]
     assert log.sequences == list(range(1, 10))

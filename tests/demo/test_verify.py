@@ -167,7 +167,10 @@ def test_damage_is_reported_by_one_check_in_words(
 def tally(worker: str, event: int, duplicate: int, poison: int, unreported: int = 0) -> Tally:
     counted = Counter(event=event, duplicate=duplicate, poison=poison)
     return Tally(
-        worker=worker, records=counted.total(), counted=counted, unreported=Counter(event=unreported)
+        worker=worker,
+        records=counted.total(),
+        counted=counted,
+        unreported=Counter(event=unreported),
     )
 
 

@@ -293,7 +293,6 @@ async def test_cancelling_the_worker_is_no_failure_of_the_event() -> None:
         assert h.statistics.records == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the lane ends silently and its events are committed")
 async def test_an_event_whose_handler_is_cancelled_from_within_is_not_lost() -> None:
     """A client's shared future that somebody cancelled looks like our own cancellation."""
 

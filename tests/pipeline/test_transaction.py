@@ -222,7 +222,6 @@ class Keeper(Processor[list[Any]]):
             ctx.emit(Says(text=ODD[kind]))
 
 
-@pytest.mark.xfail(strict=True, reason="encoded in the commit, outside any event's attempt")
 @pytest.mark.parametrize("value", ["object state", "surrogate state", "surrogate event"])
 async def test_what_cannot_be_stored_is_its_own_events_failure(value: str) -> None:
     async with Harness(Keeper()) as h:

@@ -13,10 +13,9 @@ import pytest
 import redis.asyncio
 
 from streamproc.config import Config, OutboxConfig
-from streamproc.context import Emission, Item
+from streamproc.context import Context, Emission, Item
 from streamproc.errors import ConfigError
 from streamproc.events.event import Event
-from streamproc.pipeline.transaction import _outbox_entry
 from streamproc.sinks import relay as relay_module
 from streamproc.sinks.relay import OutboxRelay, open_relay
 from streamproc.state.store import connect_redis
@@ -77,15 +76,17 @@ async def test_what_a_transaction_writes_is_what_a_sink_gets(
     class Flagged(Event, type="Flagged", version=2):
         payment: str
 
-    item = Item(0, "cause-1", "Paid", b"", "2026-01-01T00:00:00Z", 1.0, "7", "pk")
-    item.event_id = "cause-1"
-    emission = Emission(item, "fraud", "emission-1", "card ü", Flagged("p1"))
-    entry = _outbox_entry(emission, "payments")
+    emitted: list[Emission] = []
+    context = Context[None]("fraud", "payments", "stream", "shard", emitted)
+    item = Item(0, "Paid", "cause-1", b"digest", "2026-01-01T00:00:00Z", 1.0, "7", "pk")
+    context.begin(item, None, {})
+    emission_id = context.emit(Flagged("p1"), key="card ü")
+    entry = emitted[0].fields
     await client.xadd(KEYS.outbox, dict(zip(entry[::2], entry[1::2], strict=True)))  # type: ignore[arg-type]
     async with relaying(client, sink):
         await until(lambda: sink.taken)
     (event,) = sink.taken
-    assert (event.id, event.type, event.key) == ("emission-1", "Flagged", "card ü")
+    assert (event.id, event.type, event.key) == (emission_id, "Flagged", "card ü")
     assert event.cause == "cause-1"
     assert b'"type":"Flagged.v2"' in event.data
     assert b'"payment":"p1"' in event.data

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
@@ -71,23 +71,19 @@ class Publisher:
     async def publish(self, records: Iterable[Record], rate: float) -> None:
         """Put all of `records`, `rate` a second; return when the stream has taken the last."""
         source = iter(records)
-        started = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         asked = 0
-        exhausted = False
-        while not exhausted:
-            # At least one, so that a rate below one a tick comes to its end too.
-            due = int((time.monotonic() - started) * rate) + 1
-            while asked < due:
-                record = next(source, None)
-                if record is None:
-                    exhausted = True
-                    break
-                self._waiting.append(record)
-                asked += 1
+        while True:
+            # One more than is due: the first at once, and the end is found with the last.
+            due = int((clock() - started) * rate) + 1
+            batch = list(islice(source, due - asked))
+            self._waiting.extend(batch)
             await self.flush()
-            if not exhausted:
-                next_due = started + max(asked / rate, time.monotonic() - started + _TICK_S / 2)
-                await asyncio.sleep(min(_TICK_S, max(0.0, next_due - time.monotonic())))
+            if len(batch) < due - asked:
+                return
+            asked = due
+            await asyncio.sleep(_TICK_S)
 
     async def flush(self) -> None:
         """Put everything that waits."""

@@ -139,7 +139,7 @@ def _workers(workers: list[WorkerRow]) -> Text:
 def _shards(view: View) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True, show_edge=False)
     table.add_column("shard", no_wrap=True)
-    table.add_column("owner", no_wrap=True, ratio=1, min_width=15)
+    table.add_column("owner", no_wrap=True, ratio=1, min_width=14)
     for name in ("records/s", "lag ms", "behind", "duplicates", "dead"):
         table.add_column(name, justify="right", no_wrap=True)
     dead = {worker.name for worker in view.workers if worker.is_dead}
@@ -161,7 +161,7 @@ def _shards(view: View) -> Table:
 
 def _shard_cells(row: ShardRow, behind: int, is_orphan: bool) -> list[Text]:
     if row.is_closed:
-        owner = Text("split, finished", "dim")
+        owner = Text("split, ended", "dim")
     elif is_orphan or row.owner is None:
         owner = Text(f"{row.owner or 'nobody'}, dead" if is_orphan else "nobody yet", "bold red")
     else:

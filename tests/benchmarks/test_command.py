@@ -1,0 +1,64 @@
+"""The command as users run it, shortly: real processes, real servers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = (sys.executable, "-m", "streamproc.cli.main", "bench")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*BENCH, *arguments], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.process
+def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = run(
+        *("--records", "2000", "--rate", "500", "--seconds", "1", "--warm-up", "0.2"),
+        *("--rounds", "1", "--shards", "2", "--consumer", "plain", "--consumer", "noop"),
+        *("--json", str(path)),
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(path.read_text())
+    assert report["throughput"]["rounds"].keys() == {"plain", "noop"}
+    (one,) = report["throughput"]["rounds"]["noop"]
+    assert one["records"] == 2_000
+    assert one["records_per_cpu_second"] > 0
+    (one,) = report["latency"]["rounds"]["noop"]
+    assert one["offered"] == 500
+    assert one["samples"] == 400
+    assert 0 < one["p50_ms"] <= one["p99_ms"] <= one["max_ms"]
+    assert report["seed"] == 1
+    assert "2000" in report["command"]
+    assert report["environment"]["libraries"]["msgspec"]
+    assert "Throughput: 2,000 records" in done.stdout
+    assert "offered/s" in done.stdout
+
+
+@pytest.mark.process
+def test_an_unknown_consumer_is_named() -> None:
+    done = run("throughput", "--consumer", "nop")
+    assert done.returncode != 0
+    assert "nop" in done.stderr
+    assert "noop" in done.stderr
+
+
+@pytest.mark.process
+def test_a_run_that_is_cut_off_shows_no_figure(tmp_path: Path) -> None:
+    # The plain loop takes more CPU time than this for so many records on any machine.
+    path = tmp_path / "report.json"
+    done = run(
+        *("throughput", "--records", "30000", "--rounds", "1", "--shards", "1"),
+        *("--consumer", "plain", "--limit", "0.2", "--json", str(path)),
+    )
+    assert done.returncode == 1
+    assert "no figure is shown" in done.stderr
+    assert " 0 lost" not in done.stderr
+    assert not path.exists()

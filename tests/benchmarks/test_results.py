@@ -1,0 +1,178 @@
+"""Figures and their report, from accounts made by hand."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from streamproc_benchmarks.environment import read_environment
+from streamproc_benchmarks.load import Published
+from streamproc_benchmarks.measurement import Mark
+from streamproc_benchmarks.progress import Consumed, DoneBatch
+from streamproc_benchmarks.report import print_report
+from streamproc_benchmarks.results import (
+    Latency,
+    Report,
+    Throughput,
+    ThroughputRound,
+    latency_round,
+    throughput_round,
+)
+from streamproc_benchmarks.runs import check
+from streamproc_benchmarks.verification import CountsWrong
+
+RATE = 100.0
+COUNT = 400
+STARTED = 50.0
+COUNTERS = {
+    "processed": COUNT, "duplicates": 0, "unknown": 0, "dead_letters": 0, "store_errors": 0,
+    "rewinds": 0, "emitted": 8,
+}  # fmt: skip
+
+
+def clocks(at: float, own: float, server: float | None = 0.0) -> Mark:
+    return Mark(at=at, own=own, delayed=0.0, server=server, redis=0.0)
+
+
+def published(sent_after: float = COUNT / RATE) -> Published:
+    sequences = [str(number) for number in range(COUNT)]
+    return Published(
+        shards={"s": sequences},
+        order=[("s", sequence) for sequence in sequences],
+        intended=[STARTED + number / RATE for number in range(COUNT)],
+        started=STARTED,
+        sent=STARTED + sent_after,
+        mean_bytes=405.0,
+    )
+
+
+def consumed(delay: float, stretch: float = 1.0, **counters: int) -> Consumed:
+    """Each record done `delay` seconds after its time, the schedule stretched by a factor."""
+    return Consumed(
+        started=clocks(STARTED, 0.0),
+        ended=clocks(STARTED + 10, 4.0, server=1.0),
+        batches=[
+            DoneBatch("s", STARTED + stretch * number / RATE + delay, [str(number)])
+            for number in range(COUNT)
+        ],
+        counters=COUNTERS | counters,
+    )
+
+
+def show(report: Report) -> str:
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=120))
+    return out.getvalue()
+
+
+def report(latency: Latency | None = None, rounds: list[ThroughputRound] | None = None) -> Report:
+    found = Report(
+        command=["streamproc", "bench"],
+        seed=1,
+        settings={},
+        environment=read_environment(redis_server="valkey 9.1.2", pinning="pinned"),
+        latency=latency,
+    )
+    if rounds is not None:
+        found.throughput = Throughput(
+            records=COUNT, shards=1, event_bytes={"events": 405.0}, rounds={"noop": rounds}
+        )
+    return found
+
+
+def latency_of(one_consumed: Consumed, sent_after: float = COUNT / RATE) -> Latency:
+    found = latency_round(published(sent_after), one_consumed, RATE, warm_up=1.0)
+    return Latency(offered=RATE, seconds=4.0, warm_up=1.0, shards=1, rounds={"noop": [found]})
+
+
+def test_latency_counts_from_the_intended_time() -> None:
+    found = latency_of(consumed(delay=0.25)).rounds["noop"][0]
+    assert found.p50_ms == pytest.approx(250)
+    assert found.p99_ms == pytest.approx(250)
+    assert found.samples == 300, "the first second of four is the warm-up's"
+
+
+def test_a_rate_that_was_kept_is_reached() -> None:
+    latency = latency_of(consumed(delay=0.25))
+    found = latency.rounds["noop"][0]
+    assert found.reached
+    assert (found.offered, found.sent) == (RATE, RATE)
+    assert found.achieved == pytest.approx(400 / 4.24)
+    assert "NOT reached" not in show(report(latency=latency))
+
+
+def test_a_rate_that_was_not_reached_is_said_beside_the_offered_one() -> None:
+    # Done at half the rate: after 4 s of offering, the last one is 4 s late.
+    latency = latency_of(consumed(delay=0.0, stretch=2.0))
+    found = latency.rounds["noop"][0]
+    assert not found.reached
+    assert found.achieved == pytest.approx(50, rel=0.01)
+    assert found.max_ms == pytest.approx(3_990)
+    text = show(report(latency=latency))
+    assert "the offered 100/s was NOT reached in 1 of 1 rounds" in text.replace("\n", " ")
+    assert "achieved 50/s" in text.replace("\n", " ")
+
+
+def test_a_generator_that_is_late_shows_in_what_was_sent_and_in_the_latency() -> None:
+    latency = latency_of(consumed(delay=3.0), sent_after=8.0)
+    found = latency.rounds["noop"][0]
+    assert found.sent == pytest.approx(50)
+    assert found.p50_ms == pytest.approx(3_000)
+    assert not found.reached
+
+
+def test_throughput_by_core_and_by_the_wall_are_both_told() -> None:
+    found = throughput_round(consumed(delay=0.0))
+    assert found.records_per_cpu_second == pytest.approx(COUNT / 4.0)
+    assert found.records_per_second == pytest.approx(COUNT / 10.0)
+    assert found.cpu_us_per_record == pytest.approx(4.0 / COUNT * 1e6)
+    assert found.bottleneck == "nobody"
+
+
+def test_a_saturated_server_is_named_in_the_report() -> None:
+    slow = Consumed(
+        started=clocks(0.0, 0.0),
+        ended=clocks(10.0, 3.0, server=9.9),
+        batches=[DoneBatch("s", 5.0, ["1"])],
+        counters={},
+    )
+    text = show(report(rounds=[throughput_round(slow)])).replace("\n", " ")
+    assert "noop: LocalKinesis and Redis were the bottleneck in 1 of 1 rounds" in text
+
+
+def test_others_on_the_core_are_named_in_the_report() -> None:
+    start = Mark(at=0.0, own=0.0, delayed=0.0, server=0.0, redis=0.0)
+    end = Mark(at=10.0, own=6.0, delayed=3.5, server=1.0, redis=1.0)
+    disturbed = Consumed(
+        started=start, ended=end, batches=[DoneBatch("s", 5.0, ["1"])], counters={}
+    )
+    text = show(report(rounds=[throughput_round(disturbed)])).replace("\n", " ")
+    assert "Other processes had the consumers' core for up to 35%" in text
+    assert "bottleneck" not in text
+
+
+def test_a_run_is_checked_against_what_was_published() -> None:
+    check("noop", published(), consumed(delay=0.0))
+    cut = consumed(delay=0.0)
+    cut.batches.pop()
+    with pytest.raises(CountsWrong, match="1 lost"):
+        check("noop", published(), cut)
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        {"processed": COUNT - 1},
+        {"duplicates": 1},
+        {"dead_letters": 1},
+        {"unknown": COUNT},
+        {"rewinds": 1},
+    ],
+)
+def test_records_that_passed_without_being_processed_show_no_figure(
+    counters: dict[str, int],
+) -> None:
+    with pytest.raises(CountsWrong, match="no figure"):
+        check("noop", published(), consumed(delay=0.0, **counters))
