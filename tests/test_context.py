@@ -86,7 +86,7 @@ async def test_ids_and_order_do_not_depend_on_batches_or_failures(
     assert len({each.id for each in whole.emitted}) == 3 * len(whos)
 
 
-async def test_ids_differ_by_processor_group_shares_them() -> None:
+async def test_ids_differ_by_processor_and_ordinal() -> None:
     async with Harness(Gossip(), Echo()) as h:
         await h.send(Said(said_id="e"))
         gossip, second, echo = h.emitted
@@ -95,13 +95,15 @@ async def test_ids_differ_by_processor_group_shares_them() -> None:
     assert gossip.payload["call_key"] not in {gossip.id, second.id}
 
 
-async def test_the_idempotency_key_is_the_same_on_every_attempt_and_worker() -> None:
-    keys = []
+async def test_ids_are_the_same_on_every_attempt_worker_and_delivery() -> None:
+    """A producer's retry has another sequence number and may have another partition key."""
+    emitted = []
     for fails in (0, 2):
         async with Harness(Gossip()) as h:
+            await h.send_raw(*[b"something before"] * fails)
             await h.send(Said(said_id="e", fails=fails), key=f"partition-{fails}")
-            keys.append(h.emitted[0].payload["call_key"])
-    assert keys[0] == keys[1]
+            emitted.append([(each.id, each.payload["call_key"]) for each in h.emitted])
+    assert emitted[0] == emitted[1]
 
 
 async def test_handlers_see_times_key_and_attempt() -> None:

@@ -139,7 +139,7 @@ def _latency_table(found: Latency) -> Table:
     table = _table(
         f"Latency from intended send to commit: {found.seconds:g} s, {found.shards} shards, "
         f"{_rounds(found.rounds)} rounds",
-        ("offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "busy"),
+        ("offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "max ms"),
     )
     for consumer, rounds in found.rounds.items():
         table.add_row(
@@ -153,7 +153,6 @@ def _latency_table(found: Latency) -> Table:
             _show([one.p90_ms for one in rounds], ",.0f"),
             _show([one.p99_ms for one in rounds], ",.0f"),
             _show([one.max_ms for one in rounds], ",.0f"),
-            f"{spread([one.consumer_share for one in rounds]).median:.0%}",
         )
     return table
 
@@ -197,7 +196,7 @@ def _table(title: str, figures: Sequence[str], subject: str = "consumer") -> Tab
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column(subject, no_wrap=True)
     for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 

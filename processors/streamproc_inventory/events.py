@@ -79,7 +79,7 @@ class InventoryAnomaly(Event, type="InventoryAnomaly", version=1):
 
     Attributes:
         kind: ``over-closed``: more of an order line was cancelled and shipped than was placed;
-            sent whenever that excess grows, so the last one tells all of it.
+            sent again whenever more is closed, so the last one tells all of it.
             ``negative-on-hand``: more was shipped than ever arrived; sent when on_hand goes below
             zero.
         order_id: the order that brought it to light.

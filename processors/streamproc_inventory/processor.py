@@ -96,8 +96,8 @@ class InventoryProcessor(Processor[Stock]):
         oversold_before = stock.oversold
         for key, line_id, change in changes:
             on_hand_before = stock.on_hand
-            line, excess_growth = stock.apply(key, change, self._keep)
-            if excess_growth > 0:
+            line = stock.apply(key, change, self._keep)
+            if line.excess:
                 _report("over-closed", stock_key, order_id, line_id, line, stock, ctx)
             if on_hand_before >= 0 > stock.on_hand:
                 _report("negative-on-hand", stock_key, order_id, line_id, line, stock, ctx)

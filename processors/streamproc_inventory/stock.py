@@ -54,8 +54,8 @@ class Stock(msgspec.Struct):
         self.on_hand += quantity
         self._balance()
 
-    def apply(self, key: str, change: Line, keep: int) -> tuple[Line, int]:
-        """Add a change to an order line; return the line, and by how much its excess grew.
+    def apply(self, key: str, change: Line, keep: int) -> Line:
+        """Add a change to an order line; return what the line is now.
 
         A settled line counts nothing in any sum: forgetting it, once more than `keep` are, leaves
         every quantity right in any order of events. What is lost is only that a further
@@ -63,7 +63,7 @@ class Stock(msgspec.Struct):
         before its order, for which nothing is promised either.
         """
         line = self.lines.pop(key, None) or self.settled.pop(key, None) or Line()
-        open_before, excess_before = line.open, line.excess
+        open_before = line.open
         line.placed += change.placed
         line.cancelled += change.cancelled
         line.shipped += change.shipped
@@ -76,7 +76,7 @@ class Stock(msgspec.Struct):
                 del self.settled[next(iter(self.settled))]
         else:
             self.lines[key] = line
-        return line, line.excess - excess_before
+        return line
 
     def knows(self, key: str) -> bool:
         """Whether the line is among those held."""

@@ -64,7 +64,6 @@ class HeldLease:
         lease: the row as last written or read by this worker.
         epoch: the counter the engine was told of: at acquisition, or after an outrun.
         renewed_at: monotonic seconds at which the last successful write was sent.
-        checkpointed_at: monotonic seconds at which the last checkpoint was sent.
         unconfirmed: writes that were sent and not answered.
         lock: at most one write at a time.
         gone: whether the lease was released, finished or lost.
@@ -75,7 +74,6 @@ class HeldLease:
         self.lease = lease
         self.epoch = lease.counter
         self.renewed_at = now
-        self.checkpointed_at = now
         self.unconfirmed: list[Lease] = []
         self.lock = asyncio.Lock()
         self.gone = False

@@ -100,13 +100,11 @@ class LeaseKeeper:
         if held.lock.locked():
             return  # It is being given up or outrun; waiting here would hold up the others.
         moved = self._moved(held)
-        sent = self._clock()
         try:
             async with held.lock:
                 if moved is None:
                     await self._write(held, renewed)
                 elif await self._write(held, lambda lease: checkpointed(lease, *moved)):
-                    held.checkpointed_at = sent
                     self._tally.count("checkpoints")
         except LeaseStoreError:
             self._tally.count("renew_failures")
@@ -152,11 +150,10 @@ class LeaseKeeper:
         return change
 
     def _is_due(self, held: HeldLease) -> bool:
-        now = self._clock()
-        if now - held.renewed_at >= self._config.duration / 3 * EARLY:
-            return True
-        waited = now - held.checkpointed_at
-        return self._moved(held) is not None and waited >= self._config.checkpoint_interval * EARLY
+        interval = self._config.duration / 3
+        if self._moved(held) is not None:
+            interval = min(interval, self._config.checkpoint_interval)
+        return self._clock() - held.renewed_at >= interval * EARLY
 
     def _moved(self, held: HeldLease) -> tuple[Position, str | None] | None:
         """Return the noted position that the row does not have yet."""

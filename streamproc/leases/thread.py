@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -93,8 +94,10 @@ class CoordinatorThread:
         """
         if self._thread is None:
             return
-        if self._loop is not None and not self._ended.done():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None:
+            # A loop that is closed already has nothing left to stop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop.set)
         try:
             await self.watch()
         finally:
@@ -200,16 +203,22 @@ class CoordinatorThread:
 
     async def _call(self, operation: Coroutine[Any, Any, T]) -> T:
         """Run an operation in the coordinator's loop; fail if that loop ends before it does."""
-        if self._loop is None or self._end is None or self._ended.done():
+        if self._loop is None or self._end is None or self._loop.is_closed():
             operation.close()
             raise LeaseStoreError("the lease coordinator is not running")
-        answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(operation, self._loop))
+        try:
+            future = asyncio.run_coroutine_threadsafe(operation, self._loop)
+        except RuntimeError:  # The loop was closed this very moment.
+            operation.close()
+            raise LeaseStoreError("the lease coordinator is not running") from None
+        answer = asyncio.wrap_future(future)
         try:
             await asyncio.wait((answer, self._end), return_when=asyncio.FIRST_COMPLETED)
             if answer.done() and not answer.cancelled():
                 return answer.result()
         finally:
             answer.cancel()
+        operation.close()  # It may never have begun.
         raise LeaseStoreError("the lease coordinator ended before it could answer")
 
 

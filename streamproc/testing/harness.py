@@ -173,7 +173,8 @@ class Harness:
         """Process records of `record` and `raw_record` as one batch."""
         if self._transactor is None:
             raise RuntimeError("enter the harness first: async with Harness(...) as h")
-        await self._transactor.process(records)
+        if records:
+            await self._transactor.process(records)
 
     def record(
         self,

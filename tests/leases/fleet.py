@@ -30,6 +30,7 @@ class Wire:
         down: every call fails, before it is applied.
         lose_answers: how many of the next writes are applied and then fail.
         hangs: no call is ever answered.
+        latency: seconds that a call takes at least.
         swallow: how many cancelled calls answer all the same.
     """
 
@@ -39,6 +40,7 @@ class Wire:
         self.down = False
         self.lose_answers = 0
         self.hangs = False
+        self.latency = 0.0
         self.swallow = 0
         self.writes = 0
 
@@ -64,7 +66,8 @@ class Wire:
 
     async def _travel(self) -> None:
         try:
-            await asyncio.sleep(self._rng.uniform(0.001, 0.005) if not self.hangs else 1e6)
+            delay = self.latency + self._rng.uniform(0.001, 0.005)
+            await asyncio.sleep(1e6 if self.hangs else delay)
         except asyncio.CancelledError:
             if not self.swallow:
                 raise

@@ -76,6 +76,12 @@ async def test_several_events_are_one_batch() -> None:
         assert h.statistics.processed == 5
 
 
+async def test_sending_nothing_does_nothing() -> None:
+    async with Harness(Velocity()) as h:
+        await h.send()
+        assert h.statistics.batches == 0
+
+
 async def test_records_of_one_batch_may_differ_in_time_and_key() -> None:
     async with Harness(Velocity()) as h:
         start = h.now

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from typing import Final
@@ -17,7 +16,8 @@ _GRACE_S: Final = 5.0
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin: at its end the interpreter needs the lock that a waiting reader holds.
+    os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)
     os._exit(1)  # nobody is left who could wait for it to drain

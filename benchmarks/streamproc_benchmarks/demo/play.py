@@ -273,7 +273,7 @@ class Play:
         differences = []
         if code != 0:
             differences = [f"{survivor.name} exited with {code}; {survivor.process.tail()}"]
-        detail = f"SIGTERM to exit 0 in {took:.1f} s"
+        detail = f"SIGTERM to exit {code} in {took:.1f} s"
         return Check(f"{survivor.name} stops cleanly", detail, differences), took
 
 

@@ -76,8 +76,10 @@ async def connect(url: str) -> AsyncIterator[redis.asyncio.Redis]:
         DemoError: Redis does not answer.
     """
     try:
+        # No socket_timeout: with one, redis-py sends inside asyncio.wait_for, which in Python 3.11
+        # may swallow a cancellation, and with it a Ctrl-C.
         client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+            url, socket_timeout=None, socket_connect_timeout=_REDIS_TIMEOUT_S
         )
     except ValueError as error:
         raise ConfigError(f"--redis-url: {error}") from None

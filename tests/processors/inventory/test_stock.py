@@ -137,6 +137,15 @@ async def test_lines_beyond_the_bound_are_rejected_and_known_ones_go_on() -> Non
     assert levels(h, "OTHER") == (0, 1, -1, 1)
 
 
+async def test_a_bound_that_was_lowered_keeps_no_known_line_from_closing() -> None:
+    async with Harness(InventoryProcessor(max_open_lines=2)) as h:
+        await h.send(received("r1", 9), placed("o1", line(1)), placed("o2", line(1)))
+        await h.restart(InventoryProcessor(max_open_lines=1))
+        await h.send(shipped("s1", "o1", line(1)), placed("o3", line(1)))
+        assert [letter.event_id for letter in h.dead_letters] == ["o3"]
+        assert levels(h) == (8, 1, 7, 0)
+
+
 async def test_closed_orders_do_not_make_the_state_grow() -> None:
     async with Harness(InventoryProcessor(settled_lines_kept=10)) as h:
         for number in range(200):
