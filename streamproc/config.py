@@ -31,6 +31,7 @@ __all__ = [
     "StreamConfig",
     "WorkerConfig",
     "load_config",
+    "require",
 ]
 
 ENV_PREFIX = "STREAMPROC_"
@@ -251,6 +252,20 @@ def load_config(
         ConfigError: a file cannot be read, a key is unknown, or a value has the wrong type.
     """
     return convert(merge_layers(path, environ, overrides)[0], path)
+
+
+def require(config: Config) -> None:
+    """Make sure that what has no default was given.
+
+    Raises:
+        ConfigError: names what is missing.
+    """
+    for key, value in (("group", config.group), ("stream.name", config.stream.name)):
+        if not value:
+            raise ConfigError(
+                f"{key} is not set; put it into streamproc.toml (`streamproc config init` writes "
+                f"one), or set {ENV_PREFIX}{key.upper().replace('.', '__')}"
+            )
 
 
 def merge_layers(

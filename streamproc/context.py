@@ -221,9 +221,10 @@ class Context(Generic[S]):
         return emission_id
 
     def _cell(self) -> StateCell:
-        if self._key is None:
+        if self._key is None or not self._cells:
             raise ProcessorError(
-                f"{self.processor}: ctx.state needs @on(..., key=...); with keys= use ctx.states"
+                f"{self.processor}: ctx.state needs Processor[<state type>] and @on(..., key=...); "
+                "with keys= use ctx.states"
             )
         return self._cells[self._key]
 

@@ -46,7 +46,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         low, high = self.backoff
-        if self.attempts < 1 or low < 0 or high < low or (self.timeout or 1) <= 0:
+        if (
+            self.attempts < 1
+            or low < 0
+            or high < low
+            or (self.timeout is not None and self.timeout <= 0)
+        ):
             raise ProcessorError(
                 f"not a usable policy: {self}; attempts >= 1, 0 <= backoff[0] <= backoff[1], "
                 "timeout > 0 or None"
@@ -113,8 +118,13 @@ class Processor(Generic[S]):
                 f"processor name {cls.name!r}: no braces, colons or spaces, please"
             )
         for base in getattr(cls, "__orig_bases__", ()):
-            if get_origin(base) is Processor and not isinstance(get_args(base)[0], TypeVar):
-                cls.state_type = get_args(base)[0]
+            generic, arguments = get_origin(base), get_args(base)
+            if (
+                isinstance(generic, type)
+                and issubclass(generic, Processor)
+                and not isinstance(arguments[0], TypeVar)
+            ):
+                cls.state_type = arguments[0]
 
     async def start(self) -> None:
         """Prepare what handlers need, such as a client; called once in the worker's loop."""

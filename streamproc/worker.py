@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
-from streamproc.config import Config
+from streamproc.config import Config, require
 from streamproc.errors import (
     ConfigError,
     LeaseStoreError,
@@ -70,9 +70,7 @@ class Worker:
     """
 
     def __init__(self, config: Config, processors: Sequence[Processor[Any]]) -> None:
-        for key, value in (("group", config.group), ("stream.name", config.stream.name)):
-            if not value:
-                raise ConfigError(f"{key} is not set; it has no default")
+        require(config)
         self.worker_id = config.worker.id or _worker_id()
         self._config = config
         self._processors = processors

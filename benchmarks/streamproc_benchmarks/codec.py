@@ -94,7 +94,7 @@ def _digest(make: Callable[[bytes], Any]) -> Callable[[_Samples], None]:
 STEPS: dict[str, Callable[[_Samples], None]] = {
     "GetRecords body, botocore's parser": _botocore,
     "GetRecords body, typed decoder": _typed,
-    "event, envelope then payload (as the engine does)": _two_steps,
+    "event, envelope then payload (engine)": _two_steps,
     "event, envelope and payload in one type": _one_step,
     "event, orjson to dict": _orjson,
     "16-byte digest, blake2b": _digest(lambda text: hashlib.blake2b(text, digest_size=16)),

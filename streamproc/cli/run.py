@@ -13,7 +13,7 @@ import typer
 
 from streamproc.cli.loop import run_loop
 from streamproc.cli.options import ConfigOption, SetOption, config_path, overrides_of
-from streamproc.config import Config, load_config
+from streamproc.config import Config, load_config, require
 from streamproc.observability.http import serve
 from streamproc.observability.logs import configure_logging
 from streamproc.observability.metrics import worker_registry
@@ -47,6 +47,7 @@ def run(
     overrides = overrides_of(assignments) | given
     settings = load_config(config_path(config), overrides=overrides)
     configure_logging(settings.worker.log_level, settings.worker.log_format)
+    require(settings)
     # Also with several processes: a mistake shows here, once, not in every child.
     worker = Worker(settings, load_processors(settings.processors))
     if settings.worker.processes > 1:

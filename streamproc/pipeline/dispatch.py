@@ -10,7 +10,7 @@ from operator import attrgetter
 import msgspec
 
 from streamproc.context import Context, Emission, Item
-from streamproc.errors import Reject, Retry
+from streamproc.errors import DecodeError, Reject, Retry
 from streamproc.pipeline.decode import Call, DecodedBatch
 from streamproc.pipeline.lanes import lanes
 from streamproc.pipeline.routes import Routes
@@ -182,7 +182,7 @@ class Dispatcher:
                 del done.emissions[emitted:]
                 target, error = failed.call.target, failed.error
             policy = target.policy
-            if isinstance(error, Reject) or attempt >= policy.attempts:
+            if isinstance(error, (Reject, DecodeError)) or attempt >= policy.attempts:
                 return Failure(item, target.handler.name, error, attempt, policy)
             done.retries += 1
             delay = backoff_delay(policy, attempt, self._rng)

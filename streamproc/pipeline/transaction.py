@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from streamproc.context import Item
-from streamproc.errors import Reject, StreamprocError
+from streamproc.errors import DecodeError, Reject, StreamprocError
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.deadletter import DeadLetter, describe_failure
 from streamproc.pipeline.decode import DecodedBatch, decode_batch
@@ -228,12 +228,12 @@ class Transactor:
 
     def _dead_letter(self, failure: Failure, records: Sequence[Record]) -> DeadLetter:
         text, trace = describe_failure(failure.error)
-        rejected = isinstance(failure.error, Reject)
+        error = failure.error
         return DeadLetter.of(
             records[failure.item.order],
             self._engine.stream,
             self._shard_id,
-            reason=str(failure.error) if rejected else "handler-failed",
+            reason=error.reason if isinstance(error, (Reject, DecodeError)) else "handler-failed",
             error=text,
             traceback=trace,
             attempts=failure.attempts,

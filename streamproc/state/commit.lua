@@ -1,5 +1,5 @@
 -- Commits one batch, all or nothing: everything is checked before the first write.
--- KEYS: positions, outbox, dead letters, seen bucket to mark in, 2 other seen buckets,
+-- KEYS: positions, outbox, dead letters, seen bucket to mark in, 3 other seen buckets,
 --       state keys...
 -- ARGV: shard field, epoch, position the batch starts from, position it reaches,
 --       ms to keep the seen bucket, number of ids, number of state keys, number of outbox entries,
@@ -30,7 +30,7 @@ local at = 10
 local refused = {'DUPLICATE'}
 for first = at, at + ids - 1, 4000 do
   local last = math.min(first + 3999, at + ids - 1)
-  for bucket = 4, 6 do
+  for bucket = 4, 7 do
     if redis.call('EXISTS', KEYS[bucket]) == 1 then
       local found = redis.call('SMISMEMBER', KEYS[bucket], unpack(ARGV, first, last))
       for i = 1, #found do
@@ -48,7 +48,7 @@ end
 local states_at = at + ids
 refused = {'CONFLICT'}
 for i = 0, states - 1 do
-  if (redis.call('HGET', KEYS[7 + i], 'v') or '0') ~= ARGV[states_at + 4 * i] then
+  if (redis.call('HGET', KEYS[8 + i], 'v') or '0') ~= ARGV[states_at + 4 * i] then
     refused[#refused + 1] = i
   end
 end
@@ -65,9 +65,9 @@ end
 for i = 0, states - 1 do
   local own = states_at + 4 * i
   if ARGV[own + 2] ~= '' then
-    redis.call('HSET', KEYS[7 + i], 'v', ARGV[own + 1], 'd', ARGV[own + 2])
+    redis.call('HSET', KEYS[8 + i], 'v', ARGV[own + 1], 'd', ARGV[own + 2])
     if ARGV[own + 3] ~= '0' then
-      redis.call('PEXPIRE', KEYS[7 + i], ARGV[own + 3])
+      redis.call('PEXPIRE', KEYS[8 + i], ARGV[own + 3])
     end
   end
 end

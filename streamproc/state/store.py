@@ -198,6 +198,8 @@ class RedisStateStore:
                 self.keys.outbox,
                 self.keys.dead_letters,
                 *self._seen_keys(commit.bucket),
+                # Since the check, Redis's time may have gone on into the next bucket.
+                self.keys.seen(commit.bucket + 1),
                 *[cell.key for cell, _ in commit.cells],
             ],
             arguments,

@@ -151,7 +151,7 @@ class MemoryStateStore:
         cell.committed(value, version)
 
     def _committed(self, bucket: int, digests: Sequence[bytes]) -> list[int]:
-        marks = [self._seen[at].digests for at in range(bucket - 2, bucket + 1) if at in self._seen]
+        marks = [self._seen[at].digests for at in range(bucket - 2, bucket + 2) if at in self._seen]
         return [at for at, digest in enumerate(digests) if any(digest in seen for seen in marks)]
 
     def _is_stale(self, cell: StateCell) -> bool:

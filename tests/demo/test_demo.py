@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -111,7 +112,10 @@ def test_a_worker_that_dies_unasked_ends_the_run_with_its_log(start: Callable[..
 
     assert demo.returncode == 1
     assert "worker-1 ended by itself with SIGKILL; the end of its log" in output
-    assert "the logs are left in" in output
+    left = re.search(r"the logs are left in (\S+)", output)
+    assert left is not None
+    assert "worker-1.log" in os.listdir(left[1])
+    shutil.rmtree(left[1])
 
 
 async def test_a_given_redis_is_used_and_left_as_it_was(start: Callable[..., Demo]) -> None:

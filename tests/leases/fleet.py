@@ -22,6 +22,11 @@ CONFIG = LeaseConfig(
     duration=10.0, scan_interval=2.0, checkpoint_interval=1.0, handover_timeout=30.0
 )
 
+CRASH_TAKEOVER = CONFIG.duration + CONFIG.scan_interval
+
+LITTLE = 0.1
+"""Seconds for the calls of a store and for looking."""
+
 
 class Wire:
     """A store at the end of a wire: calls take a few milliseconds, and fail when told to.
@@ -207,3 +212,13 @@ def in_fleet(test: Callable[[Fleet], Awaitable[None]], seed: int = 0) -> None:
             await fleet.end()
 
     virtual_time.run(main())
+
+
+def fleet_test(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[], None]:
+    """Make a coroutine function over a fleet a test that runs in virtual time."""
+
+    def run() -> None:
+        in_fleet(test)
+
+    run.__doc__ = test.__doc__
+    return run

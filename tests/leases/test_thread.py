@@ -156,7 +156,10 @@ async def test_stop_gives_up_the_leases(
 ) -> None:
     await leases.create([SHARD])
     await engine.heard.get()
-    watch = asyncio.create_task(leases.watch())
+    watch, impatient = (asyncio.create_task(leases.watch()) for _ in range(2))
+    await asyncio.wait([impatient], timeout=0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
     await leases.stop()
     await watch
     assert (await table.list())[0].owner is None

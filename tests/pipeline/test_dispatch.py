@@ -245,6 +245,32 @@ async def test_events_of_one_key_run_one_after_another_in_order(
     assert recorder.most_running == min(width, len(set(keys)))
 
 
+class Pair(Event, id="name"):
+    name: str
+    keys: list[str]
+
+
+class Tally(Processor[int]):
+    """Reads all its states, lets others run, and then writes: parallel runs would lose some."""
+
+    @on(Pair, keys=lambda event: event.keys)
+    async def count(self, event: Pair, ctx: Context[int]) -> None:
+        before = dict(ctx.states)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for key in ctx.states:
+            ctx.states[key] = before[key] + 1
+
+
+async def test_events_that_share_one_of_several_keys_run_one_after_another() -> None:
+    pairs = ["ab", "bc", "cd", "da", "ee", "a", "ce"]
+    async with Harness(Tally()) as h:
+        await h.send(*[Pair(f"p{at}", list(pair)) for at, pair in enumerate(pairs)])
+        assert {key: h.state("tally", key) for key in "abcde"} == {
+            key: sum(key in pair for pair in pairs) for key in "abcde"
+        }
+
+
 async def test_events_of_one_partition_key_run_one_after_another() -> None:
     recorder = Recorder()
     async with Harness(recorder) as h:
@@ -291,6 +317,32 @@ async def test_cancelling_the_worker_is_no_failure_of_the_event() -> None:
             await sending
         assert h.store.dump() == before
         assert h.statistics.records == 0
+
+
+async def test_what_a_cancelled_handler_did_is_forgotten() -> None:
+    entered = asyncio.Event()
+
+    class Hesitant(Processor[int]):
+        waits = True
+
+        @on(Task, key="key")
+        async def count(self, event: Task, ctx: Context[int]) -> None:
+            ctx.state += 1
+            if event.name == "t1" and self.waits:
+                entered.set()
+                await asyncio.Event().wait()
+
+    hesitant = Hesitant()
+    async with Harness(hesitant) as h:
+        await h.send(Task("t0"))
+        sending = asyncio.create_task(h.send(Task("t1")))
+        await entered.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        hesitant.waits = False
+        await h.send(Task("t1"))
+        assert h.state("hesitant", "k") == 2
 
 
 async def test_an_event_whose_handler_is_cancelled_from_within_is_not_lost() -> None:

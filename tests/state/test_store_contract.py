@@ -163,7 +163,6 @@ async def test_ids_are_remembered_through_two_more_half_ttls(kit: Kit) -> None:
     assert (result.outcome, set(result.refused)) == ("DUPLICATE", {1, 2, 3})
 
 
-@pytest.mark.xfail(strict=True, reason="the bucket after the batch's own is not looked at")
 async def test_an_id_committed_after_the_bucket_changed_is_refused(kit: Kit) -> None:
     """A batch checks, the bucket changes, another shard commits the id, the batch commits."""
     await adopted(kit)

@@ -61,7 +61,7 @@ async def perform(options: Options, *, plain: bool) -> int:
         code = 2 if isinstance(error, ConfigError) else 1
         print(f"streamproc demo: {error}", file=sys.stderr)
     finally:
-        if code == 1:
+        if code == 1 and any(directory.iterdir()):
             print(f"the logs are left in {directory}", file=sys.stderr)
         else:
             shutil.rmtree(directory)
