@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Literal
 
 from streamproc.errors import Fenced, LeaseStoreError, StateLost, StreamError
@@ -13,7 +13,7 @@ from streamproc.leases.lease import Lease
 from streamproc.leases.shard_sync import child_leases
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.status import ShardStatus
-from streamproc.pipeline.shard import Ended, ShardConsumer, ShardPhase
+from streamproc.pipeline.shard import Ended, ShardConsumer
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.transaction import Engine, ShardHalted
 from streamproc.position import Position
@@ -30,7 +30,7 @@ class ShardPool:
     """Runs a consumer for each lease; the lease coordinator's `Listener`, on the engine's loop.
 
     A shard that fails is tried again with backoff for as long as its lease is held; the others go
-    on. One that halts keeps its lease, so that no other worker runs into the same event.
+    on. One that halts keeps its lease until another worker asks for it or this one stops.
 
     Args:
         engine: what all shards share.
@@ -114,11 +114,6 @@ class ShardPool:
         """The counters of consumers that are gone, so that totals never fall."""
         return self._departed
 
-    @property
-    def halted(self) -> Iterable[str]:
-        """The shards that stopped at an event whose policy is to halt."""
-        return [k for k, c in self._consumers.items() if c.phase is ShardPhase.HALTED]
-
     # Inside.
 
     @property
@@ -144,7 +139,7 @@ class ShardPool:
                 log.warning("%s, but the lease is held; adopting again", fenced)
             except ShardHalted as halted:
                 log.error("%s", halted)
-                consumer.phase = ShardPhase.HALTED
+                await self._give_up(consumer, await consumer.stay_halted())
                 return
             except StateLost as lost:
                 self._on_fatal(lost)
@@ -189,9 +184,6 @@ class ShardPool:
     def _done(self, key: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is not task:
             return
-        consumer = self._consumers.get(key)
-        if consumer is not None and consumer.phase is ShardPhase.HALTED and not task.cancelled():
-            return  # It stays visible, and its lease held, until somebody looks.
         del self._tasks[key]
         self._leave(key)
         error = None if task.cancelled() else task.exception()

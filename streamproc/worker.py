@@ -39,10 +39,11 @@ from streamproc.pipeline.routes import Routes
 from streamproc.pipeline.transaction import Engine
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.processor import Processor
+from streamproc.redis_client import connect_redis
 from streamproc.shard_pool import ShardPool
 from streamproc.sinks.relay import OutboxRelay, open_relay
 from streamproc.state.cache import CellCache
-from streamproc.state.store import RedisStateStore, connect_redis
+from streamproc.state.store import RedisStateStore
 
 __all__ = ["Worker", "initial_position"]
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from streamproc.config import RedisConfig, Seconds
-from streamproc.errors import ConfigError, LeaseStoreError
+from streamproc.errors import LeaseStoreError
 from streamproc.leases.lease import Lease, LeaseStore
+from streamproc.redis_client import connect_redis, redis_address
 from streamproc_checkpoints.options import read_options
 from streamproc_checkpoints.rows import decode_row, encode_row
 
@@ -142,18 +140,8 @@ async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
         LeaseStoreError: the server does not answer.
     """
     settings = read_options(RedisOptions, options, "redis")
-    try:
-        # One silent retry covers a connection the server closed while it was idle; every operation
-        # can be repeated, and a longer silence is the coordinator's to judge.
-        client = Redis.from_url(
-            settings.url,
-            socket_timeout=settings.timeout,
-            socket_connect_timeout=settings.timeout,
-            retry=Retry(NoBackoff(), 1),
-        )
-    except ValueError as error:
-        raise ConfigError(f"leases.options.url: {error}") from None
-    store = RedisLeaseStore(client, group, _address(settings.url))
+    client = connect_redis(settings.url, settings.timeout, "leases.options.url")
+    store = RedisLeaseStore(client, group, redis_address(client))
     try:
         await store.ping()
     except LeaseStoreError:
@@ -164,8 +152,3 @@ async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
 
 def _version(lease: Lease) -> list[str | int | bytes]:
     return [lease.key, lease.counter, lease.owner or "", lease.checkpoint_owner or ""]
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli.loop import run_loop
+from streamproc.cli.loop import calm_collector, run_loop
 from streamproc.cli.options import ConfigOption, SetOption, config_path, overrides_of
 from streamproc.config import Config, load_config, require
 from streamproc.observability.http import serve
@@ -81,5 +81,6 @@ async def _run_worker(settings: Config, worker: Worker) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    calm_collector()
     async with serve(worker, settings.http, worker_registry(worker)):
         await worker.run()

@@ -90,7 +90,7 @@ class ShardConsumer:
         self._open_reader = open_reader
         self._batch_records = batch_records
         self._on_state_loss = on_state_loss
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._reader: ShardReader | None = None
         self._transactor: Transactor | None = None
         self._incarnation: str | None = None
@@ -119,9 +119,15 @@ class ShardConsumer:
         """Have `run` return after the batch in hand is committed."""
         if self.phase is ShardPhase.PROCESSING:
             self.phase = ShardPhase.DRAINING
-        self._stopping = True
+        self._stopping.set()
         if self._reader is not None:
             self._reader.close()
+
+    async def stay_halted(self) -> Ended:
+        """Hold the lease of a shard whose policy was to halt, until told to stop."""
+        self.phase = ShardPhase.HALTED
+        await self._stopping.wait()
+        return Ended(self.position, at_shard_end=False)
 
     async def run(self) -> Ended:
         """Process the shard until its end or until `stop`.
@@ -134,7 +140,7 @@ class ShardConsumer:
         """
         start = await self._adopt()
         self._transactor = Transactor(self._engine, self.lease.key, self.lease.counter, start)
-        if self._stopping:
+        if self._stopping.is_set():
             return Ended(start, at_shard_end=False)
         self._reader = self._open_reader(start)
         self.phase = ShardPhase.PROCESSING
@@ -169,7 +175,7 @@ class ShardConsumer:
         try:
             return await reader.next()
         except ReaderClosedError:
-            if not self._stopping:
+            if not self._stopping.is_set():
                 raise
             return None
 
@@ -177,7 +183,7 @@ class ShardConsumer:
         """Commit an answer batch by batch; False when stopped before all of it was."""
         records, size = fetched.records, self._batch_records
         for first in range(0, len(records), size):
-            if self._stopping:
+            if self._stopping.is_set():
                 return False
             if not self._keeper.is_valid(self.lease.key):
                 raise Fenced(f"{self.lease.key}: the lease ran out", self.lease.counter)

@@ -199,14 +199,13 @@ class OutboxRelay:
         return moved
 
     async def _read(self, start: str) -> list[_Entry]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.xlen(self._stream)
-            pipeline.xrange(self._stream, min=start, count=self._batch)
-            size, entries = await pipeline.execute()
-        self._size = size
+        # Two calls, not a pipeline: those are not bounded in time.
+        self._size = await self._client.xlen(self._stream)
+        found: Any = await self._client.xrange(self._stream, min=start, count=self._batch)
+        entries: list[_Entry] = found
         if start == "-":
             self._lag = self._age(entries[0][0]) if entries else 0.0
-        return list(entries)
+        return entries
 
     async def _send(self, waiting: list[tuple[bytes, OutgoingEvent]]) -> set[int] | None:
         """Deliver, remove what was acknowledged, and return its indexes; None if the sink fails."""

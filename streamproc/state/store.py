@@ -13,16 +13,15 @@ from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
 import redis.asyncio
-from redis.asyncio.retry import Retry as RedisRetry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from streamproc.errors import Fenced, StateStoreError
 from streamproc.position import Position
+from streamproc.redis_client import redis_address
 from streamproc.state.cell import StateCell
 from streamproc.state.keys import Keys
 
-__all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore", "connect_redis"]
+__all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
 
 _SCRIPTS: Final = Path(__file__).parent
 
@@ -104,20 +103,6 @@ class StateStore(Protocol):
     async def aclose(self) -> None:
         """Close the connections."""
         ...
-
-
-def connect_redis(url: str, timeout: float) -> redis.asyncio.Redis:
-    """Return a client whose calls end within `timeout` seconds and are never repeated silently.
-
-    A repeated commit is not harmful, but its answer would be about the second try; the pipeline
-    repeats with open eyes.
-    """
-    return redis.asyncio.Redis.from_url(
-        url,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=RedisRetry(NoBackoff(), 0),
-    )
 
 
 class RedisStateStore:
@@ -223,7 +208,7 @@ class RedisStateStore:
         """
         try:
             await self._client.ping()
-        except RedisError as error:
+        except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
 
     async def aclose(self) -> None:
@@ -237,10 +222,8 @@ class RedisStateStore:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> StateStoreError:
-        where = self._client.connection_pool.connection_kwargs
-        address = where.get("path") or f"{where.get('host')}:{where.get('port')}"
         return StateStoreError(
-            f"Redis at {address}: {error or type(error).__name__}; "
+            f"Redis at {redis_address(self._client)}: {str(error) or type(error).__name__}; "
             "check redis.url and that the server accepts writes"
         )
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from streamproc.state.store import connect_redis
+from streamproc.redis_client import connect_redis
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from streamproc.config import Config, OutboxConfig
 from streamproc.context import Context, Emission, Item
 from streamproc.errors import ConfigError
 from streamproc.events.event import Event
+from streamproc.redis_client import connect_redis
 from streamproc.sinks import relay as relay_module
 from streamproc.sinks.relay import OutboxRelay, open_relay
-from streamproc.state.store import connect_redis
 from streamproc.testing import EmbeddedRedis
 from tests.sinks.making import KEYS, FakeSink, emit, until
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streamproc.state.store import connect_redis
+from streamproc.redis_client import connect_redis
 
 from .stores import Kit, MemoryKit, RedisKit
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from streamproc.errors import Fenced
-from streamproc.state.store import connect_redis
+from streamproc.redis_client import connect_redis
 
 from .stores import (
     SHARD,
