@@ -1,38 +1,18 @@
-"""Finds what plugins provide, by entry point or by ``module:name``."""
+"""Makes the configured processors, found by entry point or by ``module:Class``."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from streamproc.entries import find_entry
 from streamproc.errors import ConfigError, ProcessorError
 from streamproc.processor import Processor
 
-__all__ = ["find_plugin", "load_processors"]
-
-
-def find_plugin(group: str, name: str) -> Any:
-    """Return the object that is registered as `name` in an entry-point group.
-
-    Raises:
-        ConfigError: no such name, or its package cannot be imported.
-    """
-    known: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=group)}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(known))}"
-        raise ConfigError(f"nothing named {name!r} is registered under {group}; {hint}")
-    try:
-        return known[name].load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{group}: {name} ({known[name].value}) cannot be loaded: {error}"
-        ) from error
+__all__ = ["load_processors"]
 
 
 def load_processors(tables: Mapping[str, Mapping[str, Any]]) -> list[Processor[Any]]:
@@ -55,7 +35,7 @@ def load_processors(tables: Mapping[str, Mapping[str, Any]]) -> list[Processor[A
 
 def _load(name: str, arguments: dict[str, Any]) -> Processor[Any]:
     where = arguments.pop("use", None)
-    cls = find_plugin("streamproc.processors", name) if where is None else _import(name, where)
+    cls = find_entry("streamproc.processors", name) if where is None else _import(name, where)
     if not (inspect.isclass(cls) and issubclass(cls, Processor)):
         raise ProcessorError(f"processors.{name}: {cls!r} is no subclass of streamproc.Processor")
     try:

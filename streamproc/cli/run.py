@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,9 @@ from streamproc.config import Config, load_config, require
 from streamproc.observability.http import serve
 from streamproc.observability.logs import configure_logging
 from streamproc.observability.metrics import worker_registry
+from streamproc.parent_watch import exit_when_parent_dies
 from streamproc.plugins import load_processors
+from streamproc.supervisor import supervise
 from streamproc.worker import Worker
 
 __all__ = ["run"]
@@ -51,13 +54,11 @@ def run(
     # Also with several processes: a mistake shows here, once, not in every child.
     worker = Worker(settings, load_processors(settings.processors))
     if settings.worker.processes > 1:
-        from streamproc.supervisor import supervise
-
         sys.exit(run_loop(supervise(settings, _child_command(config, assignments))))
     run_loop(_run_worker(settings, worker))
 
 
-def _child_command(config: object, assignments: list[str] | None) -> list[str]:
+def _child_command(config: Path | None, assignments: list[str] | None) -> list[str]:
     command = [sys.executable, "-m", "streamproc.cli.main", "run"]
     if config is not None:
         command += ["--config", str(config)]
@@ -81,6 +82,7 @@ async def _run_worker(settings: Config, worker: Worker) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    exit_when_parent_dies(settings.worker.drain_timeout)
     calm_collector()
     async with serve(worker, settings.http, worker_registry(worker)):
         await worker.run()

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
-from streamproc.plugins import find_plugin
+from streamproc.entries import find_entry
 
 __all__ = ["ENTRY_POINT_GROUP", "OutgoingEvent", "Sink", "open_sink"]
 
@@ -61,6 +61,6 @@ async def open_sink(name: str, options: Mapping[str, Any]) -> Sink:
         ConfigError: no such sink is installed, it cannot be imported, or an option is wrong.
     """
     opener = cast(
-        "Callable[[Mapping[str, Any]], Awaitable[Sink]]", find_plugin(ENTRY_POINT_GROUP, name)
+        "Callable[[Mapping[str, Any]], Awaitable[Sink]]", find_entry(ENTRY_POINT_GROUP, name)
     )
     return await opener(options)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from streamproc.entries import find_entry
 from streamproc.errors import ConfigError
-from streamproc.leases.stores import open_store, store_names
+from streamproc.leases.stores import ENTRY_POINT_GROUP, open_store
 
 
-def test_the_stores_that_ship_are_found() -> None:
-    assert {"memory", "redis", "sqlite"} <= set(store_names())
+@pytest.mark.parametrize("name", ["memory", "redis", "sqlite"])
+def test_the_stores_that_ship_are_found(name: str) -> None:
+    assert callable(find_entry(ENTRY_POINT_GROUP, name))
 
 
 async def test_an_unknown_store_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"leases\.store.*'sqllite'.*sqlite\?.*memory"):
+    with pytest.raises(ConfigError, match=r"'sqllite'.*'sqlite'\?.*memory"):
         await open_store("sqllite", "g", {})
 
 

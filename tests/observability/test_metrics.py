@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from streamproc.leases.statistics import LeaseStatistics
+from streamproc.observability.fleet import FleetCollector, WorkerProcess
 from streamproc.observability.metrics import WorkerCollector, worker_registry
 from streamproc.pipeline.statistics import ShardStatistics
 from tests.observability.making import FakeWorker, lease, reader, shard
@@ -215,12 +216,17 @@ def full_worker() -> FakeWorker:
 def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     """Return, for each metric as Prometheus names it, its type and labels."""
     suffix = {"counter": "_total", "info": "_info"}
+    one = WorkerProcess(number=0, socket="")
+    families = [
+        *worker_registry(full_worker()).collect(),
+        *FleetCollector([one], {}, "payments", "orders").collect(),
+    ]
     return {
         family.name + suffix.get(family.type, ""): (
             "gauge" if family.type == "info" else family.type,
             frozenset(label for s in family.samples for label in s.labels) - {"le"},
         )
-        for family in worker_registry(full_worker()).collect()
+        for family in families
     }
 
 

@@ -352,7 +352,7 @@ async def test_the_configured_sink_is_opened_and_closed(
         assert options == {"stream": "out"}
         return sink
 
-    monkeypatch.setattr("streamproc.sinks.sink.find_plugin", lambda group, name: opener)
+    monkeypatch.setattr("streamproc.sinks.sink.find_entry", lambda group, name: opener)
     await emit(client, ("0", "k"))
     async with open_relay(configured("mine", stream="out"), client, KEYS, "w1") as relay:
         assert relay is not None
@@ -367,7 +367,7 @@ async def test_leaving_waits_for_a_sink_that_hangs_only_so_long(
     async def opener(_options: object) -> FakeSink:
         return sink
 
-    monkeypatch.setattr("streamproc.sinks.sink.find_plugin", lambda group, name: opener)
+    monkeypatch.setattr("streamproc.sinks.sink.find_entry", lambda group, name: opener)
     monkeypatch.setattr(relay_module, "_STOP_S", 0.05)
     sink.gate.clear()
     await emit(client, ("0", "k"))
