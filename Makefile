@@ -1,5 +1,7 @@
 # Every target sets up .venv first; nothing but Python >= 3.11 (with venv), git and make is needed.
-PYTHON ?= python3
+PYTHON ?= $(shell for python in $$(which -a python3 python3.13 python3.12 python3.11); do \
+    $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+    echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -7,7 +9,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamproc needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11")'
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

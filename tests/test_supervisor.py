@@ -208,14 +208,46 @@ async def test_deaths_of_workers_that_had_settled_do_not_add_up(workers: Workers
     assert task.done()
 
 
-async def test_a_stop_does_not_wait_for_a_restart(workers: Workers) -> None:
+async def test_a_stop_does_not_wait_for_a_restart(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
     workers.tell("die-0", 3)
     async with workers.supervised(HASTY | {"least": 3_600.0, "most": 3_600.0}) as task:
         await workers.started()
-        await until(lambda: len(workers.alive()) == 1)
+        await until(lambda: "died with code 3; starting it again" in caplog.text)
         os.kill(os.getpid(), signal.SIGTERM)
     assert task.result() == 0
     assert len(workers.lines("started")) == 2
+
+
+async def test_a_worker_that_is_just_being_started_is_stopped_too(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = asyncio.create_subprocess_exec
+
+    async def interrupted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await create(*command, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)  # the loop handles the signal before the supervisor goes on
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", interrupted)
+    async with workers.supervised(worker__processes=1) as task:
+        pass
+    # It got the signal before it had a handler, so that ended it: with nothing in hand.
+    assert task.result() == 0
+    assert workers.lines("started") == []
+
+
+async def test_a_signal_from_the_terminal_does_not_reach_the_workers(workers: Workers) -> None:
+    # They would take it for the first and the supervisor's for the second, and exit at once.
+    async with workers.supervised():
+        await workers.started()
+        groups = {os.getpgid(pid) for pid in workers.alive()}
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert len(groups) == 2
+    assert os.getpgrp() not in groups
 
 
 async def test_no_worker_is_left_when_the_supervisor_is_cut_off(workers: Workers) -> None:

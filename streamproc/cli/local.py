@@ -10,8 +10,14 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.loop import run_loop
+from streamproc.errors import ConfigError
 
 __all__ = ["local"]
+
+_HINT = """\
+Put them into streamproc.toml as stream.endpoint_url and redis.url. Any AWS client works with
+--endpoint-url and AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=us-east-1.
+Ctrl-C ends both; nothing is kept."""
 
 
 def local(
@@ -30,7 +36,7 @@ def local(
 async def _serve(
     port: int, redis_port: int, redis_url: str | None, stream: str | None, shards: int
 ) -> None:
-    from streamproc.testing import EmbeddedRedis, LocalKinesis
+    from streamproc.testing import LocalKinesis
 
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -38,18 +44,30 @@ async def _serve(
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         if redis_url is None:
-            server = await stack.enter_async_context(EmbeddedRedis(port=redis_port))
-            redis_url = server.url
-        kinesis = await stack.enter_async_context(LocalKinesis(port=port))
+            redis_url = await _start_redis(stack, redis_port)
+        kinesis = LocalKinesis(port=port)
+        try:
+            await stack.enter_async_context(kinesis)
+        except OSError as error:
+            raise ConfigError(
+                f"--port {port}: {error.strerror or error}; name a free port, or 0 for any"
+            ) from error
         if stream is not None:
             kinesis.core.call("CreateStream", StreamName=stream, ShardCount=shards)
         typer.echo(f"kinesis  {kinesis.endpoint_url}")
         typer.echo(f"redis    {redis_url}")
         if stream is not None:
             typer.echo(f"stream   {stream} ({shards} shards)")
-        typer.echo(
-            "in streamproc.toml: stream.endpoint_url and redis.url as above; any AWS client works "
-            "with --endpoint-url and AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x "
-            "AWS_REGION=us-east-1. Ctrl-C ends both; nothing is kept."
-        )
+        typer.echo(_HINT)
         await stopped.wait()
+
+
+async def _start_redis(stack: contextlib.AsyncExitStack, port: int) -> str:
+    from streamproc.testing import EmbeddedRedis
+    from streamproc.testing.embedded_redis import EmbeddedRedisError
+
+    try:
+        server = await stack.enter_async_context(EmbeddedRedis(port=port))
+    except EmbeddedRedisError as error:
+        raise ConfigError(f"--redis-port {port}: {error}") from error
+    return server.url

@@ -322,7 +322,7 @@ class LeaseCoordinator:
             return
         if row.owner == self._me and row.checkpoint_owner not in (None, self._me):
             self._tally.count("forced")
-        log.info("%s: took %s (epoch %d) from %s", self._me, row.key, mine.counter, row.processor)
+        log.info("%s: took %s (epoch %d)", self._me, row.key, mine.counter)
         self._keeper.add(mine, sent)
 
     async def _request(self, row: Lease) -> None:
