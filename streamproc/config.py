@@ -255,10 +255,10 @@ def load_config(
 
 
 def require(config: Config) -> None:
-    """Make sure that what has no default was given.
+    """Make sure that what has no default was given, and that the settings fit together.
 
     Raises:
-        ConfigError: names what is missing.
+        ConfigError: names what is missing or does not fit.
     """
     for key, value in (("group", config.group), ("stream.name", config.stream.name)):
         if not value:
@@ -266,6 +266,11 @@ def require(config: Config) -> None:
                 f"{key} is not set; put it into streamproc.toml (`streamproc config init` writes "
                 f"one), or set {ENV_PREFIX}{key.upper().replace('.', '__')}"
             )
+    if config.leases.store == "memory" and config.worker.processes > 1:
+        raise ConfigError(
+            "leases.store = 'memory' is known to one process only, so worker.processes must be 1; "
+            "use redis, or sqlite for several processes of one host"
+        )
 
 
 def merge_layers(

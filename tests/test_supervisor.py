@@ -22,6 +22,9 @@ from streamproc.config import Config, load_config
 from streamproc.errors import ConfigError
 from streamproc.observability.fleet import _get
 from streamproc.supervisor import Patience, Supervisor
+from streamproc.testing import LocalKinesis
+from tests.worker.group import Group
+from tests.worker.process import WorkerProcess
 
 pytestmark = pytest.mark.process
 
@@ -139,12 +142,15 @@ async def test_a_worker_that_ends_badly_when_drained_gives_its_code(workers: Wor
     assert task.result() == 7
 
 
-async def test_a_second_signal_kills_at_once(workers: Workers) -> None:
+async def test_a_second_signal_kills_at_once(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     workers.tell("stubborn")
     async with workers.supervised() as task:
         await workers.started()
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.sleep(0)  # two of one kind at the same instant would be one
+        await until(lambda: "all workers drain" in caplog.text)
         os.kill(os.getpid(), signal.SIGINT)
     assert task.result() == 128 + signal.SIGINT
     assert workers.lines("drained") == []
@@ -221,14 +227,15 @@ async def test_a_stop_does_not_wait_for_a_restart(
 
 
 async def test_a_worker_that_is_just_being_started_is_stopped_too(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     create = asyncio.create_subprocess_exec
 
     async def interrupted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
         process = await create(*command, **options)
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.sleep(0.01)  # the loop handles the signal before the supervisor goes on
+        await until(lambda: "all workers drain" in caplog.text)
         monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
         return process
 
@@ -305,6 +312,44 @@ async def test_workers_end_when_the_supervisor_is_killed(workers: Workers, stubb
     process.send_signal(signal.SIGKILL)
     await all_gone(process)
     assert len(workers.lines("drained")) == (0 if stubborn else 2)
+
+
+async def test_real_workers_share_the_shards_survive_a_crash_and_stop_cleanly(
+    local_kinesis: LocalKinesis, redis_url: str, tmp_path: Path
+) -> None:
+    accounts = [f"account-{n}" for n in range(7)]
+    async with Group(local_kinesis, redis_url, shards=2) as group:
+        supervisor = WorkerProcess(group, tmp_path, "host", worker__processes=2)
+
+        async def shards() -> list[int]:
+            status = await supervisor.status()
+            return sorted(
+                len(worker["shards"]) for worker in (status or {"workers": []})["workers"]
+            )
+
+        async def one_each() -> bool:
+            return await shards() == [1, 1]
+
+        try:
+            await supervisor.start()
+            await group.until(one_each)
+            group.publish_entries(range(50), accounts)
+            await group.until_booked(dict.fromkeys(accounts, 50))
+            status = await supervisor.status()
+            assert status is not None
+            os.kill(status["processes"][0]["pid"], signal.SIGKILL)
+            group.publish_entries(range(50, 100), accounts)
+            await group.until_booked(dict.fromkeys(accounts, 100))
+            await group.until(one_each)
+            supervisor.signal(signal.SIGTERM)
+            assert await supervisor.exit_code() == 0, supervisor.log.read_text()
+        finally:
+            await supervisor.aclose()
+        for account in accounts:
+            assert await group.numbers(account) == list(range(100))
+        leases = await group.redis.hvals(f"sp:{{{group.name}}}:leases")  # type: ignore[misc]
+        assert len(leases) == 2
+        assert not any(b'"owner"' in lease for lease in leases)
 
 
 def test_restarts_wait_ever_longer_up_to_a_bound_and_never_all_alike() -> None:

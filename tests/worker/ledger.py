@@ -62,3 +62,9 @@ class BlockingLedger(Ledger):
         logging.getLogger("ledger").info("blocking on %s", event.entry_id)
         time.sleep(5)
         super().book(event, ctx)
+
+
+class HaltingLedger(Ledger):
+    """Stops its shard at an entry that cannot be booked."""
+
+    policy = Policy(attempts=2, backoff=(0.0, 0.01), then="halt")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from streamproc.errors import ConfigError, StateLost, StreamError
 from tests.worker.group import Group, entry
+from tests.worker.ledger import HaltingLedger, Ledger
 
 ACCOUNTS = [f"account-{n}" for n in range(7)]
 
@@ -188,3 +190,43 @@ async def test_a_recreated_lease_table_does_not_lock_the_group_out(group: Group)
     group.start()
     await group.until_booked(dict.fromkeys(ACCOUNTS, 10))
     await everything_in_order_and_once(group, 10)
+
+
+async def test_a_group_that_begins_at_latest_sees_what_comes_after_it_began(group: Group) -> None:
+    group.publish_entries(range(5), ACCOUNTS)
+    worker = group.start(stream__initial_position="LATEST")
+    await group.until(lambda: group.shards_adopted(2))
+    await group.stop(worker)  # before it has seen any record
+    group.publish_entries(range(5, 9), ACCOUNTS)
+    group.start(stream__initial_position="LATEST")
+    await group.until_booked(dict.fromkeys(ACCOUNTS, 4))
+    for account in ACCOUNTS:
+        assert await group.numbers(account) == [5, 6, 7, 8], "nothing before, nothing skipped after"
+
+
+async def test_leases_can_live_in_a_file(group: Group, tmp_path: Path) -> None:
+    settings = {
+        "leases__store": "sqlite",
+        "leases__options__path": str(tmp_path / "leases.db"),
+    }
+    first, second = group.start(**settings), group.start(**settings)
+    await group.until(lambda: len(first.status().shards) == len(second.status().shards) == 1)
+    group.publish_entries(range(20), ACCOUNTS)
+    await group.until_booked(dict.fromkeys(ACCOUNTS, 20))
+    await everything_in_order_and_once(group, 20)
+
+
+async def test_a_halting_policy_stops_the_shard_there_and_goes_on_once_mended(
+    group: Group,
+) -> None:
+    group.publish_entries(range(3), ACCOUNTS[:1])
+    group.publish([(ACCOUNTS[0], entry(-2, ACCOUNTS[0])), (ACCOUNTS[0], entry(3, ACCOUNTS[0]))])
+    halting = group.start(HaltingLedger())
+    await group.until(lambda: "halted" in [s.phase for s in halting.status().shards])
+    assert await group.numbers(ACCOUNTS[0]) == [0, 1, 2], "what came before it is committed"
+    await group.stop(halting)
+    assert await group.dead_letters() == []
+    group.start(Ledger())
+    await group.until_booked({ACCOUNTS[0]: 4})
+    assert await group.numbers(ACCOUNTS[0]) == [0, 1, 2, 3]
+    assert len(await group.dead_letters()) == 1
