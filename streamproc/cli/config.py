@@ -19,7 +19,7 @@ from streamproc.cli.options import (
 )
 from streamproc.config import convert, merge_layers, settings
 from streamproc.errors import ConfigError
-from streamproc.observability.redact import redact_url
+from streamproc.observability.redact import redact
 
 __all__ = ["app"]
 
@@ -60,9 +60,8 @@ def show(
     console = Console()
     table = Table("setting", "value", *(["origin"] if origin else []), "meaning", box=None)
     for setting in settings(convert(tree, path), origins):
-        value = orjson.dumps(setting.value).decode()
-        if setting.key == "redis.url":
-            value = redact_url(str(setting.value))
+        # Lease stores and sinks have URLs with passwords among their options, too.
+        value = redact(orjson.dumps(setting.value).decode())
         table.add_row(
             setting.key, value, *([setting.origin] if origin else []), setting.description
         )

@@ -48,7 +48,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
         leases: every lease of the group.
         lease_changes: counts by kind: acquired, lost, handed over and so on.
         prefetched_bytes: bytes read ahead over all shards, of `prefetch_limit`.
-        loop_lag_seconds: how late the event loop last was.
+        loop_lag_seconds: how late the event loop was at the most, in the last 15 s.
         outbox_delivered: emitted events that the relay has delivered.
     """
 

@@ -122,29 +122,26 @@ class Dispatcher:
 
     async def _run_lanes(self, items: Sequence[Item], emissions: list[Emission]) -> None:
         queue = iter(lanes([_lane_keys(item) for item in items]))
-        failed = False
+        failures: list[_HandlerError] = []
 
         async def work() -> None:
-            nonlocal failed
             contexts = self._contexts(emissions)
             for lane in queue:
                 for index in lane:
-                    if failed:
-                        return
                     item = items[index]
                     for call in item.calls:
+                        if failures:
+                            return  # everything done here is dropped: stop at the next event
                         try:
                             await _call(call, item, contexts[call.target.processor])
-                        except _HandlerError:
-                            failed = True  # the others stop at their next event
-                            raise
+                        except _HandlerError as error:
+                            failures.append(error)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._concurrency, len(items))):
-                    group.create_task(work())
-        except* _HandlerError as errors:
-            raise errors.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._concurrency, len(items))):
+                group.create_task(work())
+        if failures:
+            raise failures[0]
 
     async def _run_carefully(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
         done = Dispatched([], [], [], [])

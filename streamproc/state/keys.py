@@ -8,6 +8,7 @@ All keys of a group share one hash tag, so that a commit touches one slot of a R
     sp:{group}:s:<processor>:<key>  hash    v: version, d: the state as JSON
     sp:{group}:outbox               stream  emitted events that wait for the relay
     sp:{group}:dlq                  stream  dead letters
+    sp:{group}:relay                string  the lock of the worker that relays the outbox
     sp:{group}:leases               hash    the `redis` lease store
 """
 

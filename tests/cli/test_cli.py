@@ -55,9 +55,12 @@ def test_config_init_writes_a_file_that_run_understands(tmp_path: Path) -> None:
 
 
 def test_config_show_hides_the_password(tmp_path: Path) -> None:
-    shown = streamproc("config", "show", "--set", "redis.url=redis://u:secret@h/0", cwd=tmp_path)
+    settings = ["redis.url=redis://u:secret@h/0", "leases.options.url=redis://:secret@other/0"]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    shown = streamproc("config", "show", *flags, cwd=tmp_path)
     assert "secret" not in shown.stdout
     assert "h/0" in shown.stdout
+    assert "other/0" in shown.stdout
 
 
 @pytest.mark.parametrize(
