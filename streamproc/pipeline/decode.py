@@ -21,6 +21,10 @@ from streamproc.state.cell import StateCell
 
 __all__ = ["Call", "DecodedBatch", "decode_batch"]
 
+# The first bytes of a record in which the Kinesis Producer Library packed several (KPL,
+# aggregation-format.md). They are not unpacked; the dead letter says so instead of "bad-json".
+_KPL_MAGIC = b"\xf3\x89\x9a\xc2"
+
 
 class Call(NamedTuple):
     """One handler call: whom, with what, on which states."""
@@ -176,6 +180,8 @@ def _reason(record: Record, error: Exception) -> str:
         return error.reason
     if not record.data:
         return "empty"
+    if record.data.startswith(_KPL_MAGIC):
+        return "kpl-aggregate"
     if isinstance(error, msgspec.ValidationError):
         return "bad-shape"
     if isinstance(error, UnicodeError):
