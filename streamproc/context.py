@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple
 
+import msgspec
 from typing_extensions import TypeVar
 
 from streamproc.errors import ProcessorError
@@ -18,7 +19,8 @@ __all__ = ["Context", "Emission", "Item", "States"]
 S = TypeVar("S", default=None)
 
 
-class Item:
+# Without cyclic collection: nothing that an item holds refers back to it.
+class Item(msgspec.Struct, gc=False, eq=False):
     """One event of a batch on its way to the handlers.
 
     Attributes:
@@ -27,33 +29,18 @@ class Item:
         digest: 16 bytes that stand for (event type, event id) in the dedupe sets.
         time: the envelope's RFC 3339 time, if it carries one.
         arrival: seconds since the epoch at which Kinesis took the record.
+        calls: the handler calls that it leads to.
     """
 
-    __slots__ = (
-        "arrival", "calls", "digest", "event_id", "event_type", "order", "partition_key",
-        "sequence", "time",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        order: int,
-        event_type: str,
-        event_id: str,
-        digest: bytes,
-        time: str | None,
-        arrival: float,
-        sequence: str,
-        partition_key: str,
-    ) -> None:
-        self.order = order
-        self.event_type = event_type
-        self.event_id = event_id
-        self.digest = digest
-        self.time = time
-        self.arrival = arrival
-        self.sequence = sequence
-        self.partition_key = partition_key
-        self.calls: list[Any] = []
+    order: int
+    event_type: str
+    event_id: str
+    digest: bytes
+    time: str | None
+    arrival: float
+    sequence: str
+    partition_key: str
+    calls: list[Any] = msgspec.field(default_factory=list)
 
 
 class Emission(NamedTuple):

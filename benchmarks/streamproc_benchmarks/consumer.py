@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from streamproc.cli.loop import run_loop
+from streamproc.cli.loop import calm_collector, run_loop
 from streamproc.config import load_config
 from streamproc.kinesis.client import KinesisClient
 from streamproc.pipeline.statistics import ShardStatistics
@@ -78,6 +78,7 @@ async def _run_worker(spec: ConsumerSpec, progress: Progress) -> dict[str, int]:
         "redis.url": spec.redis_url,
         **spec.settings,
     }
+    calm_collector()
     # The whole configuration is given here; a file or variable of this host would distort it.
     worker = Worker(load_config(None, {}, overrides), load_processors({spec.consumer: {}}))
     with _watched(progress):

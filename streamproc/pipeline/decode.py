@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from streamproc.pipeline.deadletter import DeadLetter, describe_failure
 from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import key_text
 from streamproc.state.cache import CellCache
-from streamproc.state.cell import StateCell
+from streamproc.state.cell import Codec, StateCell
 
 __all__ = ["Call", "DecodedBatch", "decode_batch"]
 
@@ -26,13 +27,13 @@ __all__ = ["Call", "DecodedBatch", "decode_batch"]
 _KPL_MAGIC = b"\xf3\x89\x9a\xc2"
 
 
-class Call(NamedTuple):
-    """One handler call: whom, with what, on which states."""
+Call = tuple[Target, Any, str | None, Mapping[Any, StateCell]]
+"""One handler call: whom, with what event, its key's text, its states by the handler's own keys.
 
-    target: Target
-    event: Any
-    key: str | None
-    cells: dict[Any, StateCell]
+A plain tuple: one is made for every event, and a named one costs seven times as much to make.
+"""
+
+_NO_CELLS: Mapping[Any, StateCell] = {}
 
 
 class DecodedBatch:
@@ -56,12 +57,20 @@ class DecodedBatch:
         self.has_async = False
 
 
-class _Plan(NamedTuple):
-    """A reading with its targets: what a wire type means for this worker."""
+class _Plan:
+    """What a wire type means for this worker: how to decode it, and whom to call.
 
-    reading: Reading
-    targets: list[list[Target]]
-    has_async: bool
+    The usual type has one class; further ones are other plugins' own classes for it.
+    """
+
+    __slots__ = ("decode", "has_async", "id_of", "others", "reading", "targets")
+
+    def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
+        self.reading = reading
+        self.id_of = None if reading.id_field is None else attrgetter(reading.id_field)
+        self.decode, self.targets = reading.decoders[0], targets[0]
+        self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
+        self.has_async = any(t.handler.is_async for group in targets for t in group)
 
 
 def decode_batch(
@@ -90,9 +99,13 @@ def decode_batch(
                     raise DecodeError("unknown-type", f"no processor declares {wire_type!r}")
                 batch.unknown += 1
                 continue
-            reading, targets, has_async = plan
-            events = [decode(envelope.data) for decode in reading.decoders]
-            event_id = _event_id(reading, events[0], envelope.id)
+            reading, payload = plan.reading, envelope.data
+            event = plan.decode(payload)
+            event_id = envelope.id if plan.id_of is None else plan.id_of(event)
+            if not event_id:
+                raise _no_id(reading)
+            if not isinstance(event_id, str):
+                event_id = str(event_id)
             digest = blake2b(reading.id_prefix + event_id.encode(), digest_size=16).digest()
             if digest in ids:
                 batch.duplicates += 1
@@ -107,66 +120,60 @@ def decode_batch(
                 record.sequence_number,
                 record.partition_key,
             )
-            for event, wanted in zip(events, targets, strict=True):
-                for target in wanted:
-                    item.calls.append(_call(target, event, batch.cells, cache))
+            calls, cells = item.calls, batch.cells
+            for target in plan.targets:
+                calls.append(_call(target, event, cells, cache))
+            for decode, wanted in plan.others:
+                event = decode(payload)
+                calls += [_call(target, event, cells, cache) for target in wanted]
         except (DecodeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             batch.dead.append(_undecodable(record, stream, shard, error))
             continue
         ids.add(digest)
         batch.items.append(item)
-        batch.has_async |= has_async
+        batch.has_async = batch.has_async or plan.has_async
     return batch
 
 
 def _plan(routes: Routes, wire_type: str) -> _Plan | None:
     reading = routes.registry.reading(wire_type)
-    if reading is None:
-        return None
-    targets = routes.of(reading)
-    return _Plan(reading, targets, any(t.handler.is_async for group in targets for t in group))
+    return None if reading is None else _Plan(reading, routes.of(reading))
 
 
-def _event_id(reading: Reading, event: Any, envelope_id: str) -> str:
-    event_id = envelope_id if reading.id_field is None else getattr(event, reading.id_field)
-    if not event_id:
-        field = reading.id_field or "the envelope's id"
-        raise DecodeError(
-            "no-id", f"{reading.event_type}: {field} is empty, and it is the event id"
-        )
-    return event_id if isinstance(event_id, str) else str(event_id)
+def _no_id(reading: Reading) -> DecodeError:
+    field = reading.id_field or "the envelope's id"
+    return DecodeError("no-id", f"{reading.event_type}: {field} is empty, and it is the event id")
 
 
 def _call(target: Target, event: Any, cells: dict[str, StateCell], cache: CellCache) -> Call:
-    handler = target.handler
     try:
-        if handler.key is not None:
-            text = key_text(handler.key(event))
-            return Call(target, event, text, _cells(target, {text: text}, cells, cache))
-        if handler.keys is not None:
-            texts = {key: key_text(key) for key in handler.keys(event)}
-            return Call(target, event, None, _cells(target, texts, cells, cache))
+        if target.key is not None:
+            text = key_text(target.key(event))
+            if target.codec is None:
+                return (target, event, text, _NO_CELLS)
+            return (target, event, text, {text: _cell(target, target.codec, text, cells, cache)})
+        if target.keys is None:
+            return (target, event, None, _NO_CELLS)
+        texts = {key: key_text(key) for key in target.keys(event)}
     except Exception as error:
         # A key function is the plugin's code: whatever it raises is this event's failure alone.
-        raise DecodeError("bad-key", f"{handler.name}: {type(error).__name__}: {error}") from error
-    return Call(target, event, None, {})
-
-
-def _cells(
-    target: Target, texts: dict[Any, str], cells: dict[str, StateCell], cache: CellCache
-) -> dict[Any, StateCell]:
-    """Return the states of a call by the handler's own keys; a processor may keep none."""
+        name = target.handler.name
+        raise DecodeError("bad-key", f"{name}: {type(error).__name__}: {error}") from error
+    if target.codec is None:
+        return (target, event, None, _NO_CELLS)
     codec = target.codec
-    if codec is None:
-        return {}
-    own: dict[Any, StateCell] = {}
-    for key, text in texts.items():
-        name = target.prefix + text
-        cell = cells.get(name)
-        if cell is None:
-            cell = cells[name] = cache.get(name, codec)
-        own[key] = cell
-    return own
+    own = {key: _cell(target, codec, text, cells, cache) for key, text in texts.items()}
+    return (target, event, None, own)
+
+
+def _cell(
+    target: Target, codec: Codec, text: str, cells: dict[str, StateCell], cache: CellCache
+) -> StateCell:
+    name = target.prefix + text
+    cell = cells.get(name)
+    if cell is None:
+        cell = cells[name] = cache.get(name, codec)
+    return cell
 
 
 def _undecodable(record: Record, stream: str, shard: str, error: Exception) -> DeadLetter:

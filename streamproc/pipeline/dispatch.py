@@ -13,7 +13,7 @@ from streamproc.context import Context, Emission, Item
 from streamproc.errors import DecodeError, Reject, Retry
 from streamproc.pipeline.decode import Call, DecodedBatch
 from streamproc.pipeline.lanes import lanes
-from streamproc.pipeline.routes import Routes
+from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import Policy
 from streamproc.state.cell import StateCell
 
@@ -51,9 +51,9 @@ class Dispatched(msgspec.Struct):
 class _HandlerError(Exception):
     """A handler raised `error`, or was cancelled by something that it waited for."""
 
-    def __init__(self, call: Call, error: BaseException) -> None:
-        super().__init__(call.target.handler.name)
-        self.call = call
+    def __init__(self, target: Target, error: BaseException) -> None:
+        super().__init__(target.handler.name)
+        self.target = target
         self.error = (
             error
             if isinstance(error, Exception)
@@ -118,7 +118,7 @@ class Dispatcher:
                 try:
                     target.call(event, context)
                 except (Exception, asyncio.CancelledError) as error:
-                    raise _HandlerError(call, error) from error
+                    raise _HandlerError(target, error) from error
 
     async def _run_lanes(self, items: Sequence[Item], emissions: list[Emission]) -> None:
         queue = iter(lanes([_lane_keys(item) for item in items]))
@@ -133,7 +133,7 @@ class Dispatcher:
                         if failures:
                             return  # everything done here is dropped: stop at the next event
                         try:
-                            await _call(call, item, contexts[call.target.processor])
+                            await _call(call, item, contexts[call[0].processor])
                         except _HandlerError as error:
                             failures.append(error)
 
@@ -161,14 +161,14 @@ class Dispatcher:
         self, item: Item, contexts: list[Context[object]], done: Dispatched
     ) -> Failure | None:
         """Try one event until it succeeds or its policy gives up; undo what failed tries did."""
-        cells = {id(cell): cell for call in item.calls for cell in call.cells.values()}.values()
+        cells = {id(cell): cell for call in item.calls for cell in call[3].values()}.values()
         before = [(cell, cell.snapshot()) for cell in cells]
         emitted = len(done.emissions)
         attempt = 1
         while True:
             try:
                 for call in item.calls:
-                    context = contexts[call.target.processor]
+                    context = contexts[call[0].processor]
                     context.attempt = attempt
                     await _call(call, item, context)
                     _storable(call)
@@ -177,7 +177,7 @@ class Dispatcher:
                 for cell, snapshot in before:
                     cell.restore(snapshot)
                 del done.emissions[emitted:]
-                target, error = failed.call.target, failed.error
+                target, error = failed.target, failed.error
             policy = target.policy
             if isinstance(error, (Reject, DecodeError)) or attempt >= policy.attempts:
                 return Failure(item, target.handler.name, error, attempt, policy)
@@ -199,10 +199,10 @@ def backoff_delay(policy: Policy, attempt: int, rng: random.Random) -> float:
 def _lane_keys(item: Item) -> list[object]:
     """Return what orders an event: its partition key, and every state that it touches."""
     keys: list[object] = [item.partition_key]
-    for call in item.calls:
-        if call.key is not None:
-            keys.append((call.target.processor, call.key))
-        keys += [cell.key for cell in call.cells.values()]
+    for target, _, key, cells in item.calls:
+        if key is not None:
+            keys.append((target.processor, key))
+        keys += [cell.key for cell in cells.values()]
     return keys
 
 
@@ -215,11 +215,12 @@ def _changes(batch: DecodedBatch) -> list[tuple[StateCell, bytes | None]]:
 
 def _storable(call: Call) -> None:
     """Make sure that what a handler did to its states can be written."""
+    target, _, _, cells = call
     try:
-        for cell in call.cells.values():
+        for cell in cells.values():
             cell.snapshot()
     except Exception as error:
-        raise _HandlerError(call, error) from error
+        raise _HandlerError(target, error) from error
 
 
 async def _call(call: Call, item: Item, context: Context[object]) -> None:
@@ -237,9 +238,9 @@ async def _call(call: Call, item: Item, context: Context[object]) -> None:
             raise
         # Nobody cancelled us: something that the handler waited for was cancelled. Taken for our
         # own cancellation, it would end the lane and leave its other events unprocessed.
-        raise _HandlerError(call, error) from error
+        raise _HandlerError(target, error) from error
     except Exception as error:
-        raise _HandlerError(call, error) from error
+        raise _HandlerError(target, error) from error
 
 
 def _cancel_requests() -> int:

@@ -25,12 +25,14 @@ class Target:
         prefix: what the Redis keys of its states begin with.
     """
 
-    __slots__ = ("call", "codec", "handler", "policy", "prefix", "processor")
+    __slots__ = ("call", "codec", "handler", "key", "keys", "policy", "prefix", "processor")
 
     def __init__(self, handler: Handler, processor: int, policy: Policy, codec: Codec | None,
                  prefix: str) -> None:  # fmt: skip
         self.handler = handler
         self.call = handler.call
+        self.key = handler.key
+        self.keys = handler.keys
         self.processor = processor
         self.policy = policy
         self.codec = codec
