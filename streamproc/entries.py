@@ -1,14 +1,19 @@
-"""Finds what installed packages registered as entry points."""
+"""Finds what installed packages registered as entry points, and reads its options."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from streamproc.errors import ConfigError
 
-__all__ = ["find_entry"]
+__all__ = ["find_entry", "read_options"]
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def find_entry(group: str, name: str) -> Any:
@@ -30,3 +35,29 @@ def find_entry(group: str, name: str) -> Any:
     except (ImportError, AttributeError) as error:
         where = known[name].value
         raise ConfigError(f"{group}: {name} ({where}) cannot be loaded: {error}") from error
+
+
+def read_options(kind: type[T], options: Mapping[str, Any], key: str, what: str) -> T:
+    """Check what a table of options holds and return it as `kind`, a msgspec struct.
+
+    Args:
+        kind: the options that there are.
+        options: the table.
+        key: where it stands in the configuration, such as ``leases.options``.
+        what: whose options they are, such as ``the redis store``.
+
+    Raises:
+        ConfigError: an option is unknown, missing or of the wrong type.
+    """
+    known = kind.__struct_fields__
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            knows = f"it knows {', '.join(sorted(known))}" if known else "it has none"
+            hint = f"did you mean {near[0]}?" if near else knows
+            raise ConfigError(f"{key}.{name}: {what} has no such option; {hint}")
+    try:
+        # Environment variables arrive as text; lax conversion lets "5" be a number.
+        return msgspec.convert(dict(options), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{key} of {what}: {error}") from None

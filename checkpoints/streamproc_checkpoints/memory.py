@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from streamproc.entries import read_options
 from streamproc.leases.lease import Lease, LeaseStore
-from streamproc_checkpoints.options import read_options
 from streamproc_checkpoints.rows import same_version
 
 __all__ = ["MemoryLeaseStore", "open_store"]
@@ -64,5 +64,5 @@ _stores: dict[str, MemoryLeaseStore] = {}
 
 async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
     """Return the group's store, the same for all workers of this process."""
-    read_options(MemoryOptions, options, "memory")
+    read_options(MemoryOptions, options, "leases.options", "the memory store")
     return _stores.setdefault(group, MemoryLeaseStore())

@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from streamproc.config import RedisConfig, Seconds
+from streamproc.entries import read_options
 from streamproc.errors import LeaseStoreError
 from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.redis_client import connect_redis, redis_address
-from streamproc_checkpoints.options import read_options
 from streamproc_checkpoints.rows import decode_row, encode_row
 
 __all__ = ["RedisLeaseStore", "open_store"]
@@ -139,7 +139,7 @@ async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
         ConfigError: an option is wrong.
         LeaseStoreError: the server does not answer.
     """
-    settings = read_options(RedisOptions, options, "redis")
+    settings = read_options(RedisOptions, options, "leases.options", "the redis store")
     client = connect_redis(settings.url, settings.timeout, "leases.options.url")
     store = RedisLeaseStore(client, group, redis_address(client))
     try:

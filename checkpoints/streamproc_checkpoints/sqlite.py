@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamproc.config import Seconds
+from streamproc.entries import read_options
 from streamproc.errors import ConfigError, LeaseStoreError
 from streamproc.leases.lease import Lease, LeaseStore
-from streamproc_checkpoints.options import read_options
 from streamproc_checkpoints.rows import decode_row, encode_row
 
 __all__ = ["SqliteLeaseStore", "open_store"]
@@ -186,7 +186,7 @@ async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
         ConfigError: an option is wrong, or the file's folder does not exist.
         LeaseStoreError: the file cannot be opened or is none of ours.
     """
-    settings = read_options(SqliteOptions, options, "sqlite")
+    settings = read_options(SqliteOptions, options, "leases.options", "the sqlite store")
     path = Path(settings.path)
     if not await asyncio.to_thread(path.parent.is_dir):
         raise ConfigError(

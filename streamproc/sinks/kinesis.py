@@ -14,12 +14,12 @@ import msgspec
 from msgspec import Meta
 
 from streamproc.config import StreamConfig
+from streamproc.entries import read_options
 from streamproc.errors import StreamError
 from streamproc.kinesis.api import KinesisApi, PutEntry
 from streamproc.kinesis.client import open_kinesis
 from streamproc.kinesis.errors import KinesisError
 from streamproc.kinesis.polling import Sleep, backoff_delay
-from streamproc.sinks.options import read_options
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
 __all__ = ["KinesisSink", "KinesisSinkOptions", "open_sink"]
@@ -179,7 +179,7 @@ async def open_sink(options: Mapping[str, Any]) -> Sink:
         ConfigError: an option is wrong, or no region is known.
         StreamError: the configured AWS profile cannot be read.
     """
-    settings = read_options(KinesisSinkOptions, options, "kinesis")
+    settings = read_options(KinesisSinkOptions, options, "outbox.options", "the kinesis sink")
     stream = StreamConfig(
         name=settings.stream, region=settings.region, endpoint_url=settings.endpoint_url
     )

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from streamproc.sinks.options import read_options
+from streamproc.entries import read_options
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
 __all__ = ["LogSink", "open_sink"]
@@ -50,7 +50,7 @@ async def open_sink(options: Mapping[str, Any]) -> Sink:
     Raises:
         ConfigError: there are options.
     """
-    read_options(_Options, options, "log")
+    read_options(_Options, options, "outbox.options", "the log sink")
     return LogSink()
 
 
