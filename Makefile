@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench lock clean
+.PHONY: demo test conformance check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -20,6 +20,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# The conformance suite against the independent emulator too; needs Node and npm.
+conformance: $(STAMP)
+	npm install --silent --no-save --no-package-lock --prefix .conformance kinesis-local@0.6.2
+	STREAMPROC_KINESIS_LOCAL=$(CURDIR)/.conformance $(BIN)/python -m pytest tests/conformance $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
