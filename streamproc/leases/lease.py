@@ -19,7 +19,6 @@ __all__ = [
     "asked_to_hand_over",
     "checkpointed",
     "ended",
-    "handed_over",
     "released",
     "renewed",
     "taken",
@@ -147,8 +146,3 @@ def released(lease: Lease) -> Lease:
 def asked_to_hand_over(lease: Lease, to: str) -> Lease:
     """Return the lease as `to` asks for it; the counter stays, so renewals are not disturbed."""
     return msgspec.structs.replace(lease, owner=to, checkpoint_owner=lease.owner)
-
-
-def handed_over(lease: Lease, me: str) -> bool:
-    """Whether a hand-over to `me` is complete and processing may start."""
-    return lease.owner == me and lease.checkpoint_owner is None

@@ -10,7 +10,6 @@ from streamproc.leases.lease import (
     asked_to_hand_over,
     checkpointed,
     ended,
-    handed_over,
     released,
     renewed,
     taken,
@@ -68,11 +67,10 @@ def test_a_hand_over_from_request_to_release() -> None:
     row = lease("a", "old", 4)
     asked = asked_to_hand_over(row, "new")
     assert (asked.owner, asked.processor, asked.counter) == ("new", "old", 4)
-    assert not handed_over(asked, "new")
+    assert (asked.owner, asked.checkpoint_owner) == ("new", "old")
     given_up = released(asked)
     assert (given_up.owner, given_up.processor, given_up.counter) == ("new", "new", 5)
-    assert handed_over(given_up, "new")
-    assert not handed_over(given_up, "old")
+    assert (given_up.owner, given_up.checkpoint_owner) == ("new", None)
 
 
 def test_a_release_that_nobody_waits_for_frees_the_lease() -> None:
