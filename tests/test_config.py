@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streamproc.config import Config, convert, load_config, merge_layers, settings
+from streamproc.config import Config
 from streamproc.errors import ConfigError
+from streamproc.settings import convert, load_config, merge_layers, settings
 
 
 @pytest.fixture

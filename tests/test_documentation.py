@@ -9,7 +9,7 @@ from typing import Any
 
 import streamproc
 import streamproc.testing
-from streamproc.config import convert
+from streamproc.settings import convert
 from streamproc.testing import Harness
 
 ROOT = Path(__file__).parents[1]

@@ -18,9 +18,10 @@ import orjson
 import pytest
 
 from streamproc import supervisor as supervisor_module
-from streamproc.config import Config, load_config
+from streamproc.config import Config
 from streamproc.errors import ConfigError
 from streamproc.observability.fleet import _get
+from streamproc.settings import load_config
 from streamproc.supervisor import Patience, Supervisor
 from streamproc.testing import LocalKinesis
 from tests.worker.group import Group
@@ -34,7 +35,7 @@ HASTY = {"settled": 30.0, "attempts": 3, "least": 0.01, "most": 0.01}
 PARENT = """
 import json, sys
 from streamproc.cli.loop import run_loop
-from streamproc.config import load_config
+from streamproc.settings import load_config
 from streamproc.supervisor import supervise
 config = load_config(None, {}, json.loads(sys.argv[1]))
 sys.exit(run_loop(supervise(config, sys.argv[2:])))

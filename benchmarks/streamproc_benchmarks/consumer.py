@@ -14,11 +14,11 @@ from unittest.mock import patch
 import msgspec
 
 from streamproc.cli.loop import calm_collector, run_loop
-from streamproc.config import load_config
 from streamproc.kinesis.client import KinesisClient
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.transaction import Transactor
 from streamproc.plugins import load_processors
+from streamproc.settings import load_config
 from streamproc.worker import Worker
 from streamproc_benchmarks.measurement import mark
 from streamproc_benchmarks.peers import run_plain, run_typed

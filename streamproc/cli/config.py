@@ -17,9 +17,9 @@ from streamproc.cli.options import (
     config_path,
     overrides_of,
 )
-from streamproc.config import convert, merge_layers, settings
 from streamproc.errors import ConfigError
 from streamproc.observability.redact import redact
+from streamproc.settings import convert, merge_layers, settings
 
 __all__ = ["app"]
 

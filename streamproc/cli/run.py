@@ -14,12 +14,13 @@ import typer
 
 from streamproc.cli.loop import calm_collector, run_loop
 from streamproc.cli.options import ConfigOption, SetOption, config_path, overrides_of
-from streamproc.config import Config, load_config, require
+from streamproc.config import Config, require
 from streamproc.observability.http import serve
 from streamproc.observability.logs import configure_logging
 from streamproc.observability.metrics import worker_registry
 from streamproc.parent_watch import exit_when_parent_dies
 from streamproc.plugins import load_processors
+from streamproc.settings import load_config
 from streamproc.supervisor import supervise
 from streamproc.worker import Worker
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from streamproc.config import WorkerConfig, load_config
+from streamproc.config import WorkerConfig
 from streamproc.plugins import load_processors
+from streamproc.settings import load_config
 from streamproc.testing import LocalKinesis
 from tests.worker.group import Group
 

@@ -14,8 +14,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
-from streamproc.config import load_config
 from streamproc.processor import Processor
+from streamproc.settings import load_config
 from streamproc.testing import LocalKinesis
 from streamproc.worker import Worker
 from tests.worker.ledger import Ledger
