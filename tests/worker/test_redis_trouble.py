@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamproc.testing import EmbeddedRedis, LocalKinesis
+from tests.faults.proxy import CutAfter, FaultProxy
 from tests.worker.group import Group
-from tests.worker.proxy import RedisProxy
 
 ACCOUNTS = [f"account-{n}" for n in range(5)]
 
@@ -86,16 +86,16 @@ async def test_a_commit_whose_answer_is_lost_is_not_applied_twice(
     local_kinesis: LocalKinesis, redis_url: str
 ) -> None:
     async with (
-        RedisProxy(redis_url) as proxy,
+        FaultProxy(redis_url) as proxy,
         Group(local_kinesis, redis_url, shards=1) as group,
     ):
         group.start(redis__url=proxy.url, leases__store="memory", batch__records=10)
         await group.until(lambda: group.shards_adopted(1))
-        proxy.lose_answers = 4
+        proxy.on("commit", CutAfter(), times=4)
         group.publish_entries(range(30), ACCOUNTS)
         await group.until_booked(dict.fromkeys(ACCOUNTS, 30))
         await in_order_and_once(group, 30)
-        assert proxy.lost == 4
+        assert proxy.broken == {"commit": 4}
         assert group.counted("store_errors") == 4
         assert group.counted("duplicates") == 0
         await group.until(lambda: group.counted("records") == 30 * len(ACCOUNTS))
