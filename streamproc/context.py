@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple
 import msgspec
 from typing_extensions import TypeVar
 
-from streamproc.errors import ProcessorError
+from streamproc.errors import ContextClosed, ProcessorError
 from streamproc.events.envelope import encode_envelope, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.state.cell import StateCell
@@ -60,29 +60,31 @@ class Emission(NamedTuple):
 class States(Mapping[Any, S]):
     """The states of a handler that declared `keys=`; assign to replace one."""
 
-    __slots__ = ("_cells",)
+    __slots__ = ("_context",)
 
-    def __init__(self, cells: Mapping[Any, StateCell]) -> None:
-        self._cells = cells
+    def __init__(self, context: Context[S]) -> None:
+        # Asked each time: a handler may keep this beyond its time, and the context is closed then.
+        self._context = context
 
     def __getitem__(self, key: Any) -> S:
-        return self._cells[key].read()  # type: ignore[no-any-return]
+        return self._context._cells[key].read()  # type: ignore[no-any-return]
 
     def __setitem__(self, key: Any, value: S) -> None:
-        self._cells[key].write(value)
+        self._context._cells[key].write(value)
 
     def __iter__(self) -> Any:
-        return iter(self._cells)
+        return iter(self._context._cells)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._context._cells)
 
 
 class Context(Generic[S]):
     """The transaction as one handler call sees it.
 
-    Valid during the call only. Everything done through it is buffered: it takes effect when the
-    batch commits and leaves no trace when the handler raises.
+    Everything done through it is buffered: it takes effect when the batch commits and leaves no
+    trace when the handler raises. Valid during the call only: a handler that outran its timeout,
+    or a task that it left running, meets `ContextClosed` at every use.
 
     Attributes:
         attempt: 1 for the first try of this event.
@@ -96,13 +98,19 @@ class Context(Generic[S]):
                  "shard_id", "stream")  # fmt: skip
 
     def __init__(
-        self, processor: str, group: str, stream: str, shard_id: str, emitted: list[Emission]
+        self,
+        processor: str,
+        group: str,
+        stream: str,
+        shard_id: str,
+        emitted: list[Emission],
+        attempt: int = 1,
     ) -> None:
         self.processor = processor
         self.group = group
         self.stream = stream
         self.shard_id = shard_id
-        self.attempt = 1
+        self.attempt = attempt
         self._emitted = emitted
         self._item: Item = None  # type: ignore[assignment]  # set by begin() before any call
         self._key: str | None = None
@@ -116,6 +124,11 @@ class Context(Generic[S]):
         self._cells = cells
         self._ordinal = 0
 
+    def close(self) -> None:
+        """Make every further use an error; the pipeline calls this, handlers do not."""
+        # Another class instead of a flag: an open context pays nothing for it.
+        self.__class__ = _ClosedContext
+
     @property
     def state(self) -> S:
         """The state of the handler's key: change it in place, or assign a new value."""
@@ -128,7 +141,7 @@ class Context(Generic[S]):
     @property
     def states(self) -> States[S]:
         """The states of all keys that `keys=` returned, by those keys."""
-        return States(self._cells)
+        return States(self)
 
     @property
     def key(self) -> str | None:
@@ -214,6 +227,25 @@ class Context(Generic[S]):
                 "with keys= use ctx.states"
             )
         return self._cells[self._key]
+
+
+class _ClosedContext(Context[Any]):
+    """What a context is when its call is over."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("close", "__class__"):
+            return object.__getattribute__(self, name)
+        processor = object.__getattribute__(self, "processor")
+        raise ContextClosed(
+            f"{processor}: ctx.{name} was used after its handler's call was over, by a handler "
+            "that outran its timeout or by a task that it left running; the event was or will be "
+            "handled without it, so end such work with the handler"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        getattr(self, name)
 
 
 def _digest(processor: str, item: Item, part: bytes) -> str:

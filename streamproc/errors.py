@@ -8,6 +8,7 @@ StreamprocError
 ├── Fenced             a newer owner of the shard has committed; this one must stop
 ├── LeaseStoreError    the lease store is away or refuses: try again later
 ├── ProcessorError     a plugin is declared wrongly (found when it is loaded)
+├── ContextClosed      a handler used its context after its call was over
 ├── DecodeError        a record is not an event of a known type and version
 └── PolicySignal       raised by handlers to choose what happens to an event
     ├── Reject             to the dead letters, now
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigError",
+    "ContextClosed",
     "DecodeError",
     "Fenced",
     "LeaseStoreError",
@@ -70,6 +72,10 @@ class LeaseStoreError(StreamprocError):
 
 class ProcessorError(StreamprocError):
     """A processor plugin is declared wrongly or cannot be loaded."""
+
+
+class ContextClosed(StreamprocError):
+    """A context was used after its call was over; nothing that is done there takes effect."""
 
 
 class DecodeError(StreamprocError):

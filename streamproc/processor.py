@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, ClassVar, Generic, Literal, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overload
 
 import msgspec
 from typing_extensions import TypeVar
@@ -33,8 +33,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         attempts: how often it is tried in all.
         backoff: least and most seconds between attempts; the wait doubles, with jitter.
-        timeout: seconds an `async` handler may take; longer counts as a failure. A plain function
-            cannot be interrupted and is not limited.
+        timeout: seconds an `async` handler's call may take; longer counts as a failure. The call is
+            cancelled and its context closed, so that nothing it does later takes effect. A plain
+            function cannot be interrupted and is not limited: it holds up the whole worker.
+        max_age: seconds since the record's arrival in Kinesis after which there are no more
+            attempts; the first is always made. None sets no bound.
         then: the event's fate after the last attempt. ``dead-letter`` puts it aside and goes on;
             ``halt`` stops the shard at it, for a person to look.
     """
@@ -42,6 +45,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 3
     backoff: tuple[float, float] = (0.1, 10.0)
     timeout: float | None = 30.0
+    max_age: float | None = None
     then: Literal["dead-letter", "halt"] = "dead-letter"
 
     def __post_init__(self) -> None:
@@ -51,10 +55,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             or low < 0
             or high < low
             or (self.timeout is not None and self.timeout <= 0)
+            or (self.max_age is not None and self.max_age <= 0)
         ):
             raise ProcessorError(
                 f"not a usable policy: {self}; attempts >= 1, 0 <= backoff[0] <= backoff[1], "
-                "timeout > 0 or None"
+                "timeout and max_age > 0 or None"
             )
 
 
@@ -66,6 +71,7 @@ class Handler(msgspec.Struct, frozen=True):
         event: the class the handler takes.
         call: the bound method.
         is_async: whether `call` returns a coroutine.
+        is_batch: whether `call` takes a run of events and their contexts.
         key: event -> the one state key, if declared.
         keys: event -> all state keys, if declared.
     """
@@ -74,6 +80,7 @@ class Handler(msgspec.Struct, frozen=True):
     event: type[Event]
     call: Callable[[Any, Any], Any]
     is_async: bool
+    is_batch: bool
     key: Callable[[Any], Key] | None
     keys: Callable[[Any], Iterable[Key]] | None
 
@@ -82,6 +89,7 @@ class _Declaration(msgspec.Struct, frozen=True):
     event: type[Event]
     key: Callable[[Any], Key] | None
     keys: Callable[[Any], Iterable[Key]] | None
+    is_batch: bool
 
 
 class Processor(Generic[S]):
@@ -133,18 +141,46 @@ class Processor(Generic[S]):
         """Release what `start` acquired; called once after the last commit."""
 
 
+@overload
 def on(
     event: type[E],
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
-) -> Callable[[Callable[[P, E, Context[S]], R]], Callable[[P, E, Context[S]], R]]:
+) -> Callable[[Callable[[P, E, Context[S]], R]], Callable[[P, E, Context[S]], R]]: ...
+
+
+@overload
+def on(
+    event: type[E],
+    *,
+    key: str | Callable[[E], Key] | None = None,
+    keys: Callable[[E], Iterable[Key]] | None = None,
+    batch: Literal[True],
+) -> Callable[
+    [Callable[[P, Sequence[E], Sequence[Context[S]]], R]],
+    Callable[[P, Sequence[E], Sequence[Context[S]]], R],
+]: ...
+
+
+def on(
+    event: type[E],
+    *,
+    key: str | Callable[[E], Key] | None = None,
+    keys: Callable[[E], Iterable[Key]] | None = None,
+    batch: bool = False,
+) -> Callable[[Any], Any]:
     """Declare a method, plain or `async`, as the handler of an event type.
 
     Args:
         event: the event class; the newest version, older ones are upcast to it.
         key: a field's name or a function: which state `ctx.state` is.
         keys: a function to several keys, for an event that touches several states: `ctx.states`.
+        batch: the method takes a run of events in one call, and as many contexts: for models and
+            vectorised code. The events are in stream order, of any keys; two of one key share a
+            state. One call takes all that a transaction has of the type, unless another handler
+            of the processor has to see one of their keys in between. When the call raises, it is
+            undone and divided until the events that fail stand alone: the others succeed.
 
     Events with one key are handled in stream order; `async` handlers of different keys run side
     by side.
@@ -160,9 +196,9 @@ def on(
         key_of: Callable[[Any], Key] | None = attrgetter(key)
     else:
         key_of = key
-    declaration = _Declaration(event, key_of, keys)
+    declaration = _Declaration(event, key_of, keys, batch)
 
-    def declare(method: Callable[[P, E, Context[S]], R]) -> Callable[[P, E, Context[S]], R]:
+    def declare(method: Any) -> Any:
         declared = [*getattr(method, _HANDLER_ATTRIBUTE, ()), declaration]
         setattr(method, _HANDLER_ATTRIBUTE, declared)
         return method
@@ -201,6 +237,7 @@ def handlers_of(processor: Processor[Any]) -> list[Handler]:
                 event=declared.event,
                 call=getattr(processor, method_name),
                 is_async=inspect.iscoroutinefunction(function),
+                is_batch=declared.is_batch,
                 key=declared.key,
                 keys=declared.keys,
             )

@@ -9,6 +9,7 @@ import pytest
 # `# E: <code>` marks the lines that mypy must refuse, with the code of its error.
 PLUGIN = """
 import msgspec
+from collections.abc import Sequence
 from streamproc import Context, Event, Policy, Processor, Reject, Retry, on
 from typing import assert_type
 
@@ -29,7 +30,7 @@ class Card(msgspec.Struct):
 
 class Good(Processor[Card]):
     name = "good"
-    policy = Policy(attempts=5, backoff=(0.1, 10.0), then="halt")
+    policy = Policy(attempts=5, backoff=(0.1, 10.0), max_age=600.0, then="halt")
 
     @on(Paid, key="card_id")
     def judge(self, event: Paid, ctx: Context[Card]) -> None:
@@ -53,6 +54,27 @@ class GoodKeys(Processor[int]):
     def judge(self, event: Paid, ctx: Context[int]) -> None:
         ctx.states[event.card_id] += 1
         assert_type(ctx.states[event.card_id], int)
+
+
+class GoodBatch(Processor[Card]):
+    @on(Paid, key="card_id", batch=True)
+    def judge(self, events: Sequence[Paid], contexts: Sequence[Context[Card]]) -> None:
+        for event, ctx in zip(events, contexts, strict=True):
+            assert_type(event, Paid)
+            assert_type(ctx.state, Card)
+
+
+class GoodAsyncBatch(Processor):
+    @on(Paid, batch=True)
+    async def judge(self, events: Sequence[Paid], contexts: Sequence[Context]) -> None: ...
+
+
+class BadBatch(Processor[Card]):
+    @on(Paid, key="card_id", batch=True)  # E: arg-type
+    def first(self, event: Paid, ctx: Context[Card]) -> None: ...
+
+    @on(Paid, key="card_id")  # E: arg-type
+    def second(self, events: Sequence[Paid], contexts: Sequence[Context[Card]]) -> None: ...
 
 
 class Bad(Processor[Card]):

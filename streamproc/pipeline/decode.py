@@ -46,6 +46,7 @@ class DecodedBatch:
         duplicates: events that repeat an earlier one of this batch.
         unknown: records of a type that nobody declared, when those are skipped.
         has_async: whether any call is to an `async` handler.
+        has_runs: whether any call is to a batch handler.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class DecodedBatch:
         self.duplicates = 0
         self.unknown = 0
         self.has_async = False
+        self.has_runs = False
 
 
 class _Plan:
@@ -63,7 +65,7 @@ class _Plan:
     The usual type has one class; further ones are other plugins' own classes for it.
     """
 
-    __slots__ = ("decode", "has_async", "id_of", "others", "reading", "targets")
+    __slots__ = ("decode", "has_async", "has_runs", "id_of", "others", "reading", "targets")
 
     def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
         self.reading = reading
@@ -71,6 +73,7 @@ class _Plan:
         self.decode, self.targets = reading.decoders[0], targets[0]
         self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
         self.has_async = any(t.handler.is_async for group in targets for t in group)
+        self.has_runs = any(t.handler.is_batch for group in targets for t in group)
 
 
 def decode_batch(
@@ -132,6 +135,7 @@ def decode_batch(
         ids.add(digest)
         batch.items.append(item)
         batch.has_async = batch.has_async or plan.has_async
+        batch.has_runs = batch.has_runs or plan.has_runs
     return batch
 
 

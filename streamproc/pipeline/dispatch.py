@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from operator import attrgetter
 
 import msgspec
 
 from streamproc.context import Context, Emission, Item
 from streamproc.errors import DecodeError, Reject, Retry
+from streamproc.pipeline.calls import Crew, HandlerError, Lane, call_plain
 from streamproc.pipeline.decode import Call, DecodedBatch
 from streamproc.pipeline.lanes import lanes
-from streamproc.pipeline.routes import Routes, Target
+from streamproc.pipeline.routes import Routes
+from streamproc.pipeline.stages import Run, Stage, order_keys, stages
 from streamproc.processor import Policy
 from streamproc.state.cell import StateCell
 
@@ -48,17 +52,37 @@ class Dispatched(msgspec.Struct):
     retries: int = 0
 
 
-class _HandlerError(Exception):
-    """A handler raised `error`, or was cancelled by something that it waited for."""
+class _Contexts:
+    """Makes the contexts of one try, and closes them all at its end."""
 
-    def __init__(self, target: Target, error: BaseException) -> None:
-        super().__init__(target.handler.name)
-        self.target = target
-        self.error = (
-            error
-            if isinstance(error, Exception)
-            else RuntimeError(f"cancelled from within: {error!r}")
-        )
+    def __init__(self, make: Callable[[str], Context[object]], names: Sequence[str]) -> None:
+        self._make = make
+        self._names = names
+        self._made: list[Context[object]] = []
+
+    def of_each(self) -> list[Context[object]]:
+        """Return a context for each processor, to be pointed at one event after another."""
+        return [self.of(processor) for processor in range(len(self._names))]
+
+    def of(self, processor: int) -> Context[object]:
+        """Return a context for one processor."""
+        context = self._make(self._names[processor])
+        self._made.append(context)
+        return context
+
+    def of_run(self, run: Run) -> list[Context[object]]:
+        """Return a context for each event of a run; they live side by side."""
+        given = []
+        for item, (target, _, key, cells) in zip(run.items, run.calls, strict=True):
+            context = self.of(target.processor)
+            context.begin(item, key, cells)
+            given.append(context)
+        return given
+
+    def close(self) -> None:
+        """Close all of them: whoever kept one has no part in what follows."""
+        for context in self._made:
+            context.close()
 
 
 class _UnstorableError(Exception):
@@ -69,8 +93,9 @@ class Dispatcher:
     """Runs the handlers of a shard's batches.
 
     The first pass has no bookkeeping per event. When a handler raises in it, everything it did is
-    dropped and a careful pass starts: event by event, each undone and tried again on its own, so
-    that a batch is run at most twice however many of its events fail.
+    dropped and a careful pass starts, in which every try can be undone: event by event, so that a
+    batch is run at most twice however many of its events fail; or, where batch handlers take part,
+    by halving the run that failed until each failing event stands alone.
     """
 
     def __init__(
@@ -82,111 +107,158 @@ class Dispatcher:
         concurrency: int,
         sleep: Callable[[float], Awaitable[None]],
         rng: random.Random,
+        wall_clock: Callable[[], float],
     ) -> None:
-        self._routes = routes
+        self._processors = [processor.name for processor in routes.processors]
         self._names = (group, stream, shard_id)
         self._concurrency = concurrency
         self._sleep = sleep
         self._rng = rng
+        self._wall_clock = wall_clock
 
     async def run(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
         """Hand `items` to their handlers; the batch's cells hold what they did to state."""
-        emissions: list[Emission] = []
+        failed: HandlerError | None = None
         try:
-            if batch.has_async:
-                await self._run_lanes(items, emissions)
-            else:
-                self._run_plain(items, emissions)
-            # Lanes emit as they get there; what leaves is in the order of the causes.
-            emissions.sort(key=attrgetter("order"))
+            emissions = await self._try(batch, items)
             return Dispatched(list(items), emissions, [], _changes(batch))
-        except (_HandlerError, _UnstorableError):
-            for cell in batch.cells.values():
-                cell.reset()
-        return await self._run_carefully(batch, items)
+        except HandlerError as error:
+            failed = error
+        except _UnstorableError:
+            pass
+        for cell in batch.cells.values():
+            cell.reset()
+        return await self._run_carefully(batch, items, failed)
 
-    def _contexts(self, emissions: list[Emission]) -> list[Context[object]]:
-        return [Context(p.name, *self._names, emissions) for p in self._routes.processors]
+    async def _try(
+        self, batch: DecodedBatch, items: Sequence[Item], attempt: int = 1
+    ) -> list[Emission]:
+        """Make all calls of `items`; return what they emitted, in the order of the causes.
 
-    def _run_plain(self, items: Sequence[Item], emissions: list[Emission]) -> None:
-        contexts = self._contexts(emissions)
-        for item in items:
-            for call in item.calls:
-                target, event, key, cells = call
-                context = contexts[target.processor]
-                context.begin(item, key, cells)
-                try:
-                    target.call(event, context)
-                except (Exception, asyncio.CancelledError) as error:
-                    raise _HandlerError(target, error) from error
+        Raises:
+            HandlerError: a handler failed; states are as it left them.
+        """
+        emissions: list[Emission] = []
 
-    async def _run_lanes(self, items: Sequence[Item], emissions: list[Emission]) -> None:
-        queue = iter(lanes([_lane_keys(item) for item in items]))
-        failures: list[_HandlerError] = []
+        def make(processor: str) -> Context[object]:
+            return Context(processor, *self._names, emissions, attempt)
 
-        async def work() -> None:
-            contexts = self._contexts(emissions)
-            for lane in queue:
-                for index in lane:
-                    item = items[index]
-                    for call in item.calls:
-                        if failures:
+        contexts = _Contexts(make, self._processors)
+        try:
+            for stage in stages(items, batch.has_runs):
+                if batch.has_async:
+                    await self._side_by_side(stage, contexts)
+                else:
+                    _one_by_one(stage, contexts)
+        finally:
+            contexts.close()
+        # Lanes emit as they get there.
+        emissions.sort(key=attrgetter("order"))
+        return emissions
+
+    async def _side_by_side(self, stage: Stage, contexts: _Contexts) -> None:
+        if stage.steps:
+            await self._run_lanes(stage.steps, contexts)
+        if stage.runs:
+            crew = Crew()
+            for run in stage.runs:
+                crew.start(partial(_run_call, run, contexts.of_run(run)))
+            await crew.join()
+
+    async def _run_lanes(
+        self, steps: Sequence[tuple[Item, Sequence[Call]]], contexts: _Contexts
+    ) -> None:
+        queue = iter(lanes([order_keys(item, calls) for item, calls in steps]))
+        crew = Crew()
+
+        async def work(lane: Lane) -> None:
+            mine = contexts.of_each()
+            for indexes in queue:
+                for index in indexes:
+                    item, calls = steps[index]
+                    for target, event, key, cells in calls:
+                        if crew.failure is not None:
                             return  # everything done here is dropped: stop at the next event
-                        try:
-                            await _call(call, item, contexts[call[0].processor])
-                        except _HandlerError as error:
-                            failures.append(error)
+                        context = mine[target.processor]
+                        context.begin(item, key, cells)
+                        await lane.call(target, (item,), event, context, (context,))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._concurrency, len(items))):
-                group.create_task(work())
-        if failures:
-            raise failures[0]
+        for _ in range(min(self._concurrency, len(steps))):
+            crew.start(work)
+        await crew.join()
 
-    async def _run_carefully(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
+    async def _run_carefully(
+        self, batch: DecodedBatch, items: Sequence[Item], failed: HandlerError | None
+    ) -> Dispatched:
+        """Find the events that fail; undo and settle each by its policy, and keep the others."""
         done = Dispatched([], [], [], [])
-        contexts = self._contexts(done.emissions)
-        for item in items:
-            failure = await self._attempt(item, contexts, done)
-            if failure is None:
-                done.items.append(item)
+        # "Not now" from a run is about the call, not about one of its events: no reason to divide.
+        patient = failed is not None and len(failed.items) > 1 and isinstance(failed.error, Retry)
+        if not batch.has_runs:
+            waiting = [[item] for item in reversed(items)]
+        else:
+            waiting = [list(items)] if patient else _divided(items, failed)
+        while waiting:
+            group = waiting.pop()
+            failed, attempts = await self._attempt(batch, group, done, patient)
+            patient = False
+            if failed is None:
+                done.items += group
+            elif len(group) > 1:
+                waiting += _divided(group, failed)
             else:
-                done.failures.append(failure)
-                if failure.policy.then == "halt":
+                policy = failed.target.policy
+                name = failed.target.handler.name
+                done.failures.append(Failure(group[0], name, failed.error, attempts, policy))
+                if policy.then == "halt":
                     break
         done.states = _changes(batch)
         return done
 
     async def _attempt(
-        self, item: Item, contexts: list[Context[object]], done: Dispatched
-    ) -> Failure | None:
-        """Try one event until it succeeds or its policy gives up; undo what failed tries did."""
-        cells = {id(cell): cell for call in item.calls for cell in call[3].values()}.values()
+        self, batch: DecodedBatch, group: list[Item], done: Dispatched, patient: bool
+    ) -> tuple[HandlerError | None, int]:
+        """Try events together until they succeed or are given up; undo what failed tries did.
+
+        One event is tried as often as its policy says. Several are tried once, since the next
+        step is to divide them; with `patient`, again for as long as their handler asks for it.
+        """
+        cells = {
+            id(cell): cell for item in group for call in item.calls for cell in call[3].values()
+        }.values()
         before = [(cell, cell.snapshot()) for cell in cells]
-        emitted = len(done.emissions)
         attempt = 1
         while True:
             try:
-                for call in item.calls:
-                    context = contexts[call[0].processor]
-                    context.attempt = attempt
-                    await _call(call, item, context)
-                    _storable(call)
-                return None
-            except _HandlerError as failed:
-                for cell, snapshot in before:
-                    cell.restore(snapshot)
-                del done.emissions[emitted:]
-                target, error = failed.target, failed.error
-            policy = target.policy
-            if isinstance(error, (Reject, DecodeError)) or attempt >= policy.attempts:
-                return Failure(item, target.handler.name, error, attempt, policy)
+                emissions = await self._try(batch, group, attempt)
+                _storable(group)
+            except HandlerError as error:
+                failed = error
+            else:
+                done.emissions += emissions
+                return None, attempt
+            for cell, snapshot in before:
+                cell.restore(snapshot)
+            if len(group) > 1 and not (patient and isinstance(failed.error, Retry)):
+                return failed, attempt
+            delay = self._next_delay(failed, attempt, min(item.arrival for item in group))
+            if delay is None:
+                return failed, attempt
             done.retries += 1
-            delay = backoff_delay(policy, attempt, self._rng)
-            if isinstance(error, Retry) and error.after is not None:
-                delay = error.after
             await self._sleep(delay)
             attempt += 1
+
+    def _next_delay(self, failed: HandlerError, attempt: int, arrival: float) -> float | None:
+        """Return the seconds to wait before the next attempt; None when there is none."""
+        policy, error = failed.target.policy, failed.error
+        if isinstance(error, (Reject, DecodeError)) or attempt >= policy.attempts:
+            return None
+        delay = backoff_delay(policy, attempt, self._rng)
+        if isinstance(error, Retry) and error.after is not None:
+            delay = error.after
+        if policy.max_age is not None and self._wall_clock() + delay > arrival + policy.max_age:
+            return None
+        return delay
 
 
 def backoff_delay(policy: Policy, attempt: int, rng: random.Random) -> float:
@@ -196,14 +268,31 @@ def backoff_delay(policy: Policy, attempt: int, rng: random.Random) -> float:
     return full * (0.5 + rng.random() / 2)
 
 
-def _lane_keys(item: Item) -> list[object]:
-    """Return what orders an event: its partition key, and every state that it touches."""
-    keys: list[object] = [item.partition_key]
-    for target, _, key, cells in item.calls:
-        if key is not None:
-            keys.append((target.processor, key))
-        keys += [cell.key for cell in cells.values()]
-    return keys
+def _one_by_one(stage: Stage, contexts: _Contexts) -> None:
+    mine = contexts.of_each()
+    for item, calls in stage.steps:
+        for target, event, key, cells in calls:
+            context = mine[target.processor]
+            context.begin(item, key, cells)
+            try:
+                target.call(event, context)
+            except (Exception, asyncio.CancelledError) as error:
+                raise HandlerError(target, (item,), error) from error
+    for run in stage.runs:
+        call_plain(run.target, run.items, run.events(), contexts.of_run(run))
+
+
+async def _run_call(run: Run, contexts: list[Context[object]], lane: Lane) -> None:
+    await lane.call(run.target, run.items, run.events(), contexts, contexts)
+
+
+def _divided(items: Sequence[Item], failed: HandlerError | None) -> list[list[Item]]:
+    """Split events so that what failed gets smaller; the first part last, to be popped first."""
+    culprits = items if failed is None else failed.items
+    at = items.index(culprits[len(culprits) // 2])
+    cuts = [0, at, len(items)] if len(culprits) > 1 else [0, at, at + 1, len(items)]
+    parts = [list(items[low:high]) for low, high in pairwise(cuts)]
+    return [part for part in reversed(parts) if part]
 
 
 def _changes(batch: DecodedBatch) -> list[tuple[StateCell, bytes | None]]:
@@ -213,36 +302,12 @@ def _changes(batch: DecodedBatch) -> list[tuple[StateCell, bytes | None]]:
         raise _UnstorableError from error
 
 
-def _storable(call: Call) -> None:
-    """Make sure that what a handler did to its states can be written."""
-    target, _, _, cells = call
-    try:
-        for cell in cells.values():
-            cell.snapshot()
-    except Exception as error:
-        raise _HandlerError(target, error) from error
-
-
-async def _call(call: Call, item: Item, context: Context[object]) -> None:
-    target, event, key, cells = call
-    context.begin(item, key, cells)
-    cancelled_before = _cancel_requests()
-    try:
-        if target.handler.is_async:
-            async with asyncio.timeout(target.policy.timeout):
-                await target.call(event, context)
-        else:
-            target.call(event, context)
-    except asyncio.CancelledError as error:
-        if _cancel_requests() > cancelled_before:
-            raise
-        # Nobody cancelled us: something that the handler waited for was cancelled. Taken for our
-        # own cancellation, it would end the lane and leave its other events unprocessed.
-        raise _HandlerError(target, error) from error
-    except Exception as error:
-        raise _HandlerError(target, error) from error
-
-
-def _cancel_requests() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
+def _storable(group: Sequence[Item]) -> None:
+    """Make sure that what handlers did to their states can be written."""
+    for item in group:
+        for target, _, _, cells in item.calls:
+            try:
+                for cell in cells.values():
+                    cell.snapshot()
+            except Exception as error:
+                raise HandlerError(target, group, error) from error

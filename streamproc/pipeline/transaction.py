@@ -95,6 +95,7 @@ class Transactor:
             engine.concurrency,
             engine.sleep,
             engine.rng,
+            engine.wall_clock,
         )
 
     async def process(self, records: Sequence[Record]) -> None:

@@ -291,7 +291,7 @@ async def test_an_async_handler_that_takes_too_long_has_failed() -> None:
     async with Harness(Slow()) as h:
         await h.send(Task("quick", key="a"), Task("slow", key="b"))
         assert [(d.event_id, d.error, d.attempts) for d in h.dead_letters] == [
-            ("slow", "TimeoutError: ", 2)
+            ("slow", "TimeoutError: not done within 0.01 s", 2)
         ]
         assert (h.state("slow", "a"), h.state("slow", "b")) == (1, None)
 
