@@ -85,6 +85,13 @@ class ReadConfig(Section, frozen=True, kw_only=True):
         int,
         Meta(ge=1, description="bytes read ahead over all shards of a worker; then reading waits"),
     ] = 64 * 1024 * 1024
+    out_of_range: Annotated[
+        Literal["drop", "keep"],
+        Meta(
+            description="what becomes of KPL sub-records whose key belongs to another shard: the "
+            "KPL sends them again, so they are dropped and counted; keep suits other aggregators"
+        ),
+    ] = "drop"
     timeout: Annotated[Seconds, Meta(description="seconds until a Kinesis call is given up")] = 10.0
 
 

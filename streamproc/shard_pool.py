@@ -34,7 +34,7 @@ class ShardPool:
 
     Args:
         engine: what all shards share.
-        open_reader: makes a shard's reader, to begin at a position.
+        open_reader: makes the reader of a lease's shard, to begin at a position.
         batch_records: most records in a batch.
         on_state_loss: what to do when Redis has lost a shard.
         on_fatal: told of an error that no shard can go on after.
@@ -43,7 +43,7 @@ class ShardPool:
     def __init__(
         self,
         engine: Engine,
-        open_reader: Callable[[str, Position], ShardReader],
+        open_reader: Callable[[Lease, Position], ShardReader],
         *,
         batch_records: int,
         on_state_loss: Literal["halt", "replay", "continue"],
@@ -163,7 +163,7 @@ class ShardPool:
             self._engine,
             self._leases,
             lease,
-            lambda position: self._open_reader(lease.key, position),
+            lambda position: self._open_reader(lease, position),
             batch_records=self._batch_records,
             on_state_loss=self._on_state_loss,
         )

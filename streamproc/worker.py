@@ -245,9 +245,16 @@ class Worker:
                 log.warning("%s: could not look for new shards: %s", self._stream, error)
             await asyncio.sleep(stream.shard_sync_interval * random.uniform(0.8, 1.2))
 
-    def _open_reader(self, shard_id: str, position: Position) -> ShardReader:
+    def _open_reader(self, lease: Lease, position: Position) -> ShardReader:
         assert self._kinesis is not None, "leases are taken only once run() has opened Kinesis"
-        return ShardReader(self._kinesis, shard_id, position, self._budget, self._config.read)
+        return ShardReader(
+            self._kinesis,
+            lease.key,
+            position,
+            self._budget,
+            self._config.read,
+            hash_range=lease.hash_range,
+        )
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

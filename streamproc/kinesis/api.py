@@ -63,8 +63,14 @@ class KinesisApi(Protocol):
         """
         ...
 
-    async def shard_iterator(self, shard_id: str, position: Position) -> str:
-        """Return an iterator for what follows `position` in a shard."""
+    async def shard_iterator(
+        self, shard_id: str, position: Position, *, inclusive: bool = False
+    ) -> str:
+        """Return an iterator for what follows `position` in a shard.
+
+        With `inclusive`, a sequence number's own record comes first: it may be an aggregate of
+        which only the beginning was passed.
+        """
         ...
 
     async def list_shards(self) -> list[ShardInfo]:

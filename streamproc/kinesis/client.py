@@ -137,14 +137,12 @@ class KinesisClient(KinesisApi):
         result: GetRecordsResult = answer[RESULT_KEY]
         return result
 
-    async def shard_iterator(self, shard_id: str, position: Position) -> str:
-        """Return an iterator for what follows `position`.
-
-        Inside an aggregate (`sub` > 0) it is the aggregate's own record, whose leading part the
-        caller has to skip.
-        """
+    async def shard_iterator(
+        self, shard_id: str, position: Position, *, inclusive: bool = False
+    ) -> str:
+        """Return an iterator for what follows `position`, or for its own record first."""
         call = self._boto.get_shard_iterator(
-            StreamName=self._stream, ShardId=shard_id, **_starting_at(position)
+            StreamName=self._stream, ShardId=shard_id, **_starting_at(position, inclusive)
         )
         operation = f"GetShardIterator of {shard_id} at {position}"
         answer = await self._send(operation, call, "ShardIterator")
@@ -255,14 +253,14 @@ def _open_socket(address: AddrInfoType) -> socket.socket:
     return opened
 
 
-def _starting_at(position: Position) -> dict[str, Any]:
+def _starting_at(position: Position, inclusive: bool) -> dict[str, Any]:
     if position.is_end:
         raise StreamError("a shard that is finished has no iterator; its lease must not be read")
     if position.timestamp is not None:
         return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position.timestamp}
     if position.is_start:
         return {"ShardIteratorType": position.sequence}
-    kind = "AT_SEQUENCE_NUMBER" if position.sub else "AFTER_SEQUENCE_NUMBER"
+    kind = "AT_SEQUENCE_NUMBER" if inclusive else "AFTER_SEQUENCE_NUMBER"
     return {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence}
 
 

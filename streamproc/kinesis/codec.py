@@ -7,11 +7,13 @@ where the one is put before the other: everything but a successful GetRecords st
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any, Final
 
 import msgspec
 from aiobotocore.parsers import AioResponseParserFactory
 
+from streamproc.kinesis.aggregation import KPL_MAGIC
 from streamproc.kinesis.errors import MalformedResponseError
 from streamproc.kinesis.records import ChildShard, Record
 
@@ -29,6 +31,7 @@ class GetRecordsResult(msgspec.Struct, frozen=True, kw_only=True):
         next_shard_iterator: where to go on; None once a closed shard is read to its end.
         millis_behind_latest: ms from the answer's end to the shard's tip; 0 at the tip.
         child_shards: the successors, named with the last answer of a closed shard only.
+        has_aggregates: whether any record may be a KPL aggregate.
         wire_bytes: size of the body. It is also a fair measure of what the records take in memory,
             since base64 and JSON's names cost about what Python's object headers do.
     """
@@ -37,6 +40,7 @@ class GetRecordsResult(msgspec.Struct, frozen=True, kw_only=True):
     next_shard_iterator: str | None = None
     millis_behind_latest: int = 0
     child_shards: list[ChildShard] = msgspec.field(default_factory=list)
+    has_aggregates: bool = False
     wire_bytes: int = 0
 
 
@@ -46,6 +50,9 @@ class _Body(msgspec.Struct, rename="pascal"):
     millis_behind_latest: int | None = None
     child_shards: list[ChildShard] | None = None
 
+
+# How the base64 of an aggregate begins: one search of the body instead of a look at each record.
+_ENCODED_MAGIC: Final = b'"' + b64encode(KPL_MAGIC + bytes(2))[:5]
 
 _decode_body = msgspec.json.Decoder(_Body).decode
 
@@ -75,6 +82,7 @@ def decode_get_records(body: bytes) -> GetRecordsResult:
         next_shard_iterator=answer.next_shard_iterator or None,
         millis_behind_latest=answer.millis_behind_latest or 0,
         child_shards=children,
+        has_aggregates=_ENCODED_MAGIC in body,
         wire_bytes=len(body),
     )
 

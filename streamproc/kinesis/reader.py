@@ -14,6 +14,7 @@ import msgspec
 
 from streamproc.config import ReadConfig
 from streamproc.errors import StreamError
+from streamproc.kinesis.aggregation import deaggregate
 from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.codec import GetRecordsResult
@@ -77,12 +78,16 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class ReaderStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counters since the reader began, and its present state.
 
+    `records` counts user records, those of `aggregates` unpacked; `out_of_range` the ones among
+    these that were left out because their key belongs to another shard.
     `bytes` is the size on the wire of the answers that had records, `prefetched_bytes` what of it
     is buffered or handed out and not yet released; `millis_behind_latest` is None before the first
     answer.
     """
 
     records: int
+    aggregates: int
+    out_of_range: int
     bytes: int
     calls: int
     throttles: int
@@ -112,6 +117,7 @@ class ShardReader:
         start: where to begin; a number means after that record.
         budget: shared by all readers of the worker.
         config: intervals and limits.
+        hash_range: the shard's, if known; decides which sub-records of a KPL aggregate are its.
         clock: monotonic seconds; the event loop's if None.
         wall_clock: seconds since the epoch.
         sleep: waits that many seconds.
@@ -126,6 +132,7 @@ class ShardReader:
         budget: ByteBudget,
         config: ReadConfig,
         *,
+        hash_range: HashKeyRange | None = None,
         clock: Clock | None = None,
         wall_clock: Clock = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -134,6 +141,7 @@ class ShardReader:
         self._api = api
         self._shard_id = shard_id
         self._config = config
+        self._hash_range = hash_range if config.out_of_range == "drop" else None
         self._account = budget.open()
         self._clock = clock or asyncio.get_running_loop().time
         self._wall_clock = wall_clock
@@ -141,6 +149,9 @@ class ShardReader:
         self._rng = rng or random.Random()
 
         self._resume = start
+        # A position from elsewhere may lie inside an aggregate: its record is read once more, and
+        # what was passed of it is left out. After an answer, its last record is passed as a whole.
+        self._passed: Position | None = start
         self._iterator: str | None = None
         self._generation = 0
         self._pace = Pace()
@@ -203,6 +214,7 @@ class ShardReader:
         self._generation += 1
         self._counts.rewinds += 1
         self._resume, self._iterator, self._ended = position, None, False
+        self._passed = position
         self._pace = Pace()
         self._drop_buffer()
         self._resumed.set()
@@ -221,6 +233,8 @@ class ShardReader:
         counts = self._counts
         return ReaderStatistics(
             records=counts.records,
+            aggregates=counts.aggregates,
+            out_of_range=counts.out_of_range,
             bytes=counts.bytes,
             calls=counts.calls,
             throttles=counts.throttles,
@@ -276,7 +290,9 @@ class ShardReader:
             # delivered yet says where that was.
             since = self._wall_clock() - _CLOCK_TOLERANCE_S
             self._resume = Position("AT_TIMESTAMP", timestamp=since)
-        return await self._api.shard_iterator(self._shard_id, position)
+        return await self._api.shard_iterator(
+            self._shard_id, position, inclusive=self._passed is not None and not position.is_start
+        )
 
     def _accept(self, result: GetRecordsResult) -> Fetched | None:
         now, counts = self._clock(), self._counts
@@ -287,20 +303,39 @@ class ShardReader:
         )
         self._expect(result.wire_bytes)
         counts.millis_behind_latest = result.millis_behind_latest
-        if not result.records and not self._ended:
+        records = self._user_records(result)
+        if not records and not self._ended:
             return None
-        if result.records:
-            self._resume = Position(result.records[-1].sequence_number)
-            counts.records += len(result.records)
+        if records:
+            counts.records += len(records)
             counts.bytes += result.wire_bytes
         return Fetched(
-            records=result.records,
+            records=records,
             millis_behind_latest=result.millis_behind_latest,
             fetched_at=now,
-            bytes=result.wire_bytes if result.records else 0,
+            bytes=result.wire_bytes if records else 0,
             is_end=self._ended,
             child_shards=result.child_shards,
         )
+
+    def _user_records(self, result: GetRecordsResult) -> list[Record]:
+        """Return what is to be processed: aggregates unpacked, and nothing that was passed."""
+        records, passed = result.records, self._passed
+        if not records:
+            return records
+        self._resume, self._passed = Position(records[-1].sequence_number), None
+        if result.has_aggregates:
+            unpacked = deaggregate(records, self._hash_range)
+            records = unpacked.records
+            self._counts.aggregates += unpacked.aggregates
+            self._counts.out_of_range += unpacked.out_of_range
+        if passed is not None and records and records[0].sequence_number == passed.sequence:
+            records = [
+                record
+                for record in records
+                if record.sequence_number != passed.sequence or record.sub > passed.sub
+            ]
+        return records
 
     def _expect(self, size: int) -> None:
         """Reserve, from the next call on, twice what the larger of the last two answers took."""
@@ -372,6 +407,8 @@ class ShardReader:
 @dataclass
 class _Counts:
     records: int = 0
+    aggregates: int = 0
+    out_of_range: int = 0
     bytes: int = 0
     calls: int = 0
     throttles: int = 0

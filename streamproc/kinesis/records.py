@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from streamproc.position import Position
+
 __all__ = ["ChildShard", "HashKeyRange", "Record"]
 
 
@@ -11,12 +13,19 @@ class Record(msgspec.Struct, rename="pascal", frozen=True, gc=False):
     """One Kinesis record, decoded straight from a GetRecords body (API: GetRecords, Record).
 
     `approximate_arrival_timestamp` is in seconds since the epoch with millisecond precision.
+    `sub` is the index inside the KPL aggregate that the record came in; 0 for one that came alone.
     """
 
     sequence_number: str
     approximate_arrival_timestamp: float
     data: bytes
     partition_key: str
+    sub: int = 0
+
+    @property
+    def position(self) -> Position:
+        """The position that is reached with this record."""
+        return Position(self.sequence_number, self.sub)
 
 
 class HashKeyRange(msgspec.Struct, rename="pascal", frozen=True):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from streamproc.kinesis.records import HashKeyRange
 from streamproc.position import SHARD_END, Position
 
 __all__ = [
@@ -56,6 +57,13 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     starting_hash_key: str | None = None
     ending_hash_key: str | None = None
     incarnation: str | None = None
+
+    @property
+    def hash_range(self) -> HashKeyRange | None:
+        """The shard's share of the hash key space; None for a lease that was made without."""
+        if self.starting_hash_key is None or self.ending_hash_key is None:
+            return None
+        return HashKeyRange(self.starting_hash_key, self.ending_hash_key)
 
     @property
     def processor(self) -> str | None:

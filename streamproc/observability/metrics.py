@@ -78,6 +78,11 @@ _READERS: Final = {
         "GetRecords calls that failed on the way or inside Kinesis.",
     ),
     "malformed": ("streamproc_malformed_answers", "Answers of Kinesis that could not be read."),
+    "aggregates": ("streamproc_kpl_aggregates", "KPL aggregates unpacked."),
+    "out_of_range": (
+        "streamproc_kpl_out_of_range_records",
+        "Sub-records of KPL aggregates left out, since their key belongs to another shard.",
+    ),
 }
 
 

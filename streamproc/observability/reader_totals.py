@@ -12,7 +12,8 @@ from streamproc.observability.status import ShardStatus
 __all__ = ["ReaderTotals"]
 
 _COUNTED: Final = (
-    "calls", "throttles", "expired_iterators", "transient_errors", "malformed",
+    "calls", "throttles", "expired_iterators", "transient_errors", "malformed", "aggregates",
+    "out_of_range",
 )  # fmt: skip
 
 

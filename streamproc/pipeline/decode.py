@@ -13,6 +13,7 @@ from streamproc.context import Item
 from streamproc.errors import DecodeError
 from streamproc.events.envelope import read_envelope
 from streamproc.events.registry import Reading
+from streamproc.kinesis.aggregation import KPL_MAGIC
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.deadletter import DeadLetter, describe_failure
 from streamproc.pipeline.routes import Routes, Target
@@ -21,11 +22,6 @@ from streamproc.state.cache import CellCache
 from streamproc.state.cell import Codec, StateCell
 
 __all__ = ["Call", "DecodedBatch", "decode_batch"]
-
-# The first bytes of a record in which the Kinesis Producer Library packed several (KPL,
-# aggregation-format.md). They are not unpacked; the dead letter says so instead of "bad-json".
-_KPL_MAGIC = b"\xf3\x89\x9a\xc2"
-
 
 Call = tuple[Target, Any, str | None, Mapping[Any, StateCell]]
 """One handler call: whom, with what event, its key's text, its states by the handler's own keys.
@@ -191,8 +187,9 @@ def _reason(record: Record, error: Exception) -> str:
         return error.reason
     if not record.data:
         return "empty"
-    if record.data.startswith(_KPL_MAGIC):
-        return "kpl-aggregate"
+    if record.data.startswith(KPL_MAGIC):
+        # The reader unpacks what is sound: this one is damaged, or lay inside another.
+        return "bad-aggregate"
     if isinstance(error, msgspec.ValidationError):
         return "bad-shape"
     if isinstance(error, UnicodeError):

@@ -185,7 +185,7 @@ class Transactor:
             shard=self._field,
             epoch=self._epoch,
             start=self.position,
-            end=Position(records[-1].sequence_number),
+            end=records[-1].position,
             bucket=bucket,
             digests=[item.digest for item in result.items],
             cells=result.states,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from streamproc.kinesis.aggregation import KPL_MAGIC
 from streamproc.kinesis.api import KinesisApi, PutEntry, PutResult, StreamSummary
 from streamproc.kinesis.codec import GetRecordsResult
 from streamproc.kinesis.errors import ExpiredIteratorError, NotFoundError
@@ -79,10 +80,13 @@ class FakeKinesis(KinesisApi):
             next_shard_iterator=None if ended else f"at-{end}",
             millis_behind_latest=0 if end == len(self.records) else 1_000,
             child_shards=(self.children or []) if ended else [],
+            has_aggregates=any(r.data.startswith(KPL_MAGIC) for r in self.records[index:end]),
             wire_bytes=self.answer_bytes,
         )
 
-    async def shard_iterator(self, shard_id: str, position: Position) -> str:
+    async def shard_iterator(
+        self, shard_id: str, position: Position, *, inclusive: bool = False
+    ) -> str:
         self.positions.append(position)
         if not self.exists or all(shard.shard_id != shard_id for shard in self.shards):
             raise NotFoundError(f"no {shard_id}")
@@ -92,7 +96,7 @@ class FakeKinesis(KinesisApi):
             case "LATEST":
                 return f"at-{len(self.records)}"
             case number:
-                return f"at-{int(number) - bool(position.sub)}"
+                return f"at-{int(number) - inclusive}"
 
     async def list_shards(self) -> list[ShardInfo]:
         if not self.exists:

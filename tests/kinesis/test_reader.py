@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import pytest
@@ -28,10 +29,11 @@ from streamproc.kinesis.errors import (
 )
 from streamproc.kinesis.polling import Mode
 from streamproc.kinesis.reader import Fetched, ShardReader
-from streamproc.kinesis.records import ChildShard, HashKeyRange
+from streamproc.kinesis.records import ChildShard, HashKeyRange, Record
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 
 from .fakes import SHARD, FakeKinesis, VirtualTime, record
+from .kpl import User, aggregate, hash_of
 
 CONFIG = ReadConfig(min_interval=0.2, poll_interval=0.5, idle_poll_interval=2.0, idle_after=30.0)
 CHILD = ChildShard("shardId-000000000001", [SHARD], HashKeyRange("0", "9"))
@@ -85,6 +87,7 @@ async def reading(
     *,
     budget: int = 1_000_000,
     config: ReadConfig = CONFIG,
+    hash_range: HashKeyRange | None = None,
 ) -> AsyncIterator[Rig]:
     shared = ByteBudget(budget)
     reader = ShardReader(
@@ -93,6 +96,7 @@ async def reading(
         start,
         shared,
         config,
+        hash_range=hash_range,
         clock=kinesis.time.clock,
         wall_clock=lambda: 5_000.0,
         sleep=kinesis.time.sleep,
@@ -225,7 +229,7 @@ async def test_an_iterator_that_expires_before_any_record_goes_back_to_the_start
     kinesis = stream(2)
     kinesis.failures.append(ExpiredIteratorError("planned"))
     async with reading(kinesis, Position("1", sub=4)) as rig:
-        assert await rig.take_records(2) == [1, 2]
+        assert await rig.take_records(1) == [2]
     assert kinesis.positions == [Position("1", sub=4)] * 2
 
 
@@ -244,10 +248,10 @@ async def test_a_failed_shard_iterator_is_asked_for_again() -> None:
     ask = kinesis.shard_iterator
     failures = [ThrottledError("planned"), TransientError("planned")]
 
-    async def flaky(shard_id: str, position: Position) -> str:
+    async def flaky(shard_id: str, position: Position, *, inclusive: bool = False) -> str:
         if failures:
             raise failures.pop()
-        return await ask(shard_id, position)
+        return await ask(shard_id, position, inclusive=inclusive)
 
     kinesis.shard_iterator = flaky  # type: ignore[method-assign]
     async with reading(kinesis) as rig:
@@ -449,8 +453,8 @@ async def test_rewind_discards_an_iterator_under_way() -> None:
     begin = kinesis.shard_iterator
     answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def slow(shard_id: str, position: Position) -> str:
-        iterator = await begin(shard_id, position)
+    async def slow(shard_id: str, position: Position, *, inclusive: bool = False) -> str:
+        iterator = await begin(shard_id, position, inclusive=inclusive)
         return iterator if position != TRIM_HORIZON else await answered
 
     kinesis.shard_iterator = slow  # type: ignore[method-assign]
@@ -598,3 +602,61 @@ def test_whatever_fails_every_record_comes_once_and_in_order(
             assert rig.budget.statistics().peak <= budget + answer_bytes
 
     asyncio.run(play())
+
+
+def packed(number: int, *keys: str) -> Record:
+    """Return record `number`, an aggregate of one user record for each key."""
+    users = [User(key, b"%d" % at) for at, key in enumerate(keys)]
+    return Record(str(number), 1.5, aggregate(users), "whole")
+
+
+def places(fetched: Fetched) -> list[tuple[str, int]]:
+    return [(record.sequence_number, record.sub) for record in fetched.records]
+
+
+@pytest.mark.parametrize("passed", range(3))
+async def test_a_reader_goes_on_inside_an_aggregate(passed: int) -> None:
+    kinesis = stream(2)
+    kinesis.records.insert(1, packed(2, "a", "b", "c"))
+    kinesis.records[2] = record(3)
+    async with reading(kinesis, Position("2", passed)) as rig:
+        assert places(await rig.take()) == [("2", sub) for sub in range(passed + 1, 3)] + [("3", 0)]
+        assert rig.reader.statistics().aggregates == 1
+
+
+async def test_an_aggregate_that_was_read_is_not_read_again_when_an_iterator_expires() -> None:
+    kinesis = stream(1, per_call=1)
+    kinesis.records.append(packed(2, "a", "b"))
+    kinesis.records.append(record(3))
+    async with reading(kinesis) as rig:
+        await rig.until(lambda: rig.reader.statistics().records == 3)
+        kinesis.failures.append(ExpiredIteratorError("planned"))
+        taken = [place for _ in range(3) for place in places(await rig.take())]
+        assert taken == [("1", 0), ("2", 0), ("2", 1), ("3", 0)]
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("drop", 1), ("keep", 2)])
+async def test_what_belongs_to_another_shard_is_dropped_or_kept(
+    mode: Literal["drop", "keep"], kept: int
+) -> None:
+    kinesis = stream(0)
+    keys = sorted("abcdefgh", key=hash_of)
+    kinesis.records.append(packed(1, keys[0], keys[-1]))
+    kinesis.records.append(record(2))
+    middle = HashKeyRange("0", str(hash_of(keys[0])))
+    config = msgspec.structs.replace(CONFIG, out_of_range=mode)
+    async with reading(kinesis, config=config, hash_range=middle) as rig:
+        fetched = await rig.take()
+        assert places(fetched) == [("1", sub) for sub in range(kept)] + [("2", 0)]
+        statistics = rig.reader.statistics()
+        assert statistics.out_of_range == 2 - kept
+        assert statistics.records == kept + 1
+
+
+async def test_an_answer_of_nothing_but_strays_is_passed_over() -> None:
+    kinesis = stream(0, per_call=1)
+    kinesis.records += [packed(1, "a"), record(2)]
+    elsewhere = HashKeyRange(str(hash_of("a") + 1), str(hash_of("a") + 1))
+    async with reading(kinesis, hash_range=elsewhere) as rig:
+        assert places(await rig.take()) == [("2", 0)]
+        assert rig.reader.statistics().out_of_range == 1

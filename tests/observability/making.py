@@ -13,6 +13,8 @@ from streamproc.pipeline.statistics import ShardStatistics
 
 READER = ReaderStatistics(
     records=0,
+    aggregates=0,
+    out_of_range=0,
     bytes=0,
     calls=0,
     throttles=0,

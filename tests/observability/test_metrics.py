@@ -180,6 +180,8 @@ def test_readers_totals_outlive_their_readers() -> None:
         ("expired_iterators", "streamproc_expired_iterators_total"),
         ("transient_errors", "streamproc_get_records_errors_total"),
         ("malformed", "streamproc_malformed_answers_total"),
+        ("aggregates", "streamproc_kpl_aggregates_total"),
+        ("out_of_range", "streamproc_kpl_out_of_range_records_total"),
     ],
 )
 def test_each_reader_counter_is_its_own_field(field: str, name: str) -> None:

@@ -30,7 +30,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 BAD = {
     "nothing": (b"", "empty"),
     "garbage": (b"\x00\xff\xfe not json", "bad-json"),
-    "a KPL aggregate": (b"\xf3\x89\x9a\xc2" + bytes(40), "kpl-aggregate"),
+    "a damaged KPL aggregate": (b"\xf3\x89\x9a\xc2" + bytes(40), "bad-aggregate"),
     "cut off": (b'{"type":"Note","data":{"note_i', "bad-json"),
     "trailing garbage": (enveloped(b'{"note_id":"a"}') + b"}", "bad-json"),
     "no object": (b"[1,2]", "bad-shape"),
