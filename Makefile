@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance check lint types bench lock clean
+.PHONY: demo test conformance crash-campaign check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -25,6 +25,12 @@ test: $(STAMP)
 conformance: $(STAMP)
 	npm install --silent --no-save --no-package-lock --prefix .conformance kinesis-local@0.6.2
 	STREAMPROC_KINESIS_LOCAL=$(CURDIR)/.conformance $(BIN)/python -m pytest tests/conformance $(TEST_ARGS)
+
+# Kills worker processes at random instants; RUNS=200 takes some 12 minutes on 2 cores.
+RUNS ?= 200
+DELIVERIES ?= 1000000
+crash-campaign: $(STAMP)
+	$(BIN)/python -m tests.campaigns --runs $(RUNS) --deliveries $(DELIVERIES) $(CAMPAIGN_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from streamproc.settings import load_config
 from streamproc.supervisor import supervise
 from streamproc.worker import Worker
 
-__all__ = ["run"]
+__all__ = ["run", "run_worker"]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def run(
     worker = Worker(settings, load_processors(settings.processors))
     if settings.worker.processes > 1:
         sys.exit(run_loop(supervise(settings, _child_command(config, assignments))))
-    run_loop(_run_worker(settings, worker))
+    run_loop(run_worker(settings, worker))
 
 
 def _child_command(config: Path | None, assignments: list[str] | None) -> list[str]:
@@ -68,7 +68,8 @@ def _child_command(config: Path | None, assignments: list[str] | None) -> list[s
     return command
 
 
-async def _run_worker(settings: Config, worker: Worker) -> None:
+async def run_worker(settings: Config, worker: Worker) -> None:
+    """Run a worker, with its HTTP pages, until a signal stops it."""
     loop = asyncio.get_running_loop()
     asked = 0
 
