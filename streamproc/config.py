@@ -113,6 +113,14 @@ class RedisConfig(Section, frozen=True, kw_only=True):
         "redis://127.0.0.1:6379/0"
     )
     timeout: Annotated[Seconds, Meta(description="seconds until a Redis call is given up")] = 5.0
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="parts that a group's state is spread over in a Redis Cluster; for good",
+        ),
+    ] = 1
     cache_bytes: Annotated[
         int, Meta(ge=0, description="bytes of keyed state kept decoded in a worker")
     ] = 64 * 1024 * 1024

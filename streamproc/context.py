@@ -27,6 +27,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
         order: index in the batch; emissions leave in this order.
         event_id: the business id, within its event type.
         digest: 16 bytes that stand for (event type, event id) in the dedupe sets.
+        partition: where the states of its keys and its mark lie.
         time: the envelope's RFC 3339 time, if it carries one.
         arrival: seconds since the epoch at which Kinesis took the record.
         calls: the handler calls that it leads to.
@@ -41,6 +42,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
     sequence: str
     partition_key: str
     calls: list[Any] = msgspec.field(default_factory=list)
+    partition: int = 0
 
 
 class Emission(NamedTuple):

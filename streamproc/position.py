@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-__all__ = ["LATEST", "SHARD_END", "TRIM_HORIZON", "Position"]
+__all__ = ["LATEST", "SHARD_END", "TRIM_HORIZON", "Position", "least_position"]
 
 _SENTINELS: Final = {"AT_TIMESTAMP": -3, "TRIM_HORIZON": -2, "LATEST": -1}
 
@@ -79,3 +80,12 @@ class Position(msgspec.Struct, frozen=True, order=False):
 TRIM_HORIZON: Final = Position("TRIM_HORIZON")
 LATEST: Final = Position("LATEST")
 SHARD_END: Final = Position("SHARD_END")
+
+
+def least_position(positions: Iterable[Position]) -> Position:
+    """Return the position from which a reader meets every record after each of `positions`.
+
+    That is the least, except that TRIM_HORIZON comes before any AT_TIMESTAMP.
+    """
+    found = list(positions)
+    return TRIM_HORIZON if TRIM_HORIZON in found else min(found, key=Position.order_key)

@@ -13,9 +13,9 @@ from streamproc.leases.lease import Lease
 from streamproc.leases.shard_sync import child_leases
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.status import ShardStatus
+from streamproc.pipeline.engine import Engine, ShardHalted
 from streamproc.pipeline.shard import Ended, ShardConsumer
 from streamproc.pipeline.statistics import ShardStatistics
-from streamproc.pipeline.transaction import Engine, ShardHalted
 from streamproc.position import Position
 
 __all__ = ["ShardPool"]
@@ -36,6 +36,7 @@ class ShardPool:
         engine: what all shards share.
         open_reader: makes the reader of a lease's shard, to begin at a position.
         batch_records: most records in a batch.
+        advance_interval: seconds until a shard's partitions without events follow the others.
         on_state_loss: what to do when Redis has lost a shard.
         on_fatal: told of an error that no shard can go on after.
     """
@@ -46,12 +47,14 @@ class ShardPool:
         open_reader: Callable[[Lease, Position], ShardReader],
         *,
         batch_records: int,
+        advance_interval: float,
         on_state_loss: Literal["halt", "replay", "continue"],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._engine = engine
         self._open_reader = open_reader
         self._batch_records = batch_records
+        self._advance_interval = advance_interval
         self._on_state_loss = on_state_loss
         self._on_fatal = on_fatal
         self._coordinator: CoordinatorThread | None = None
@@ -165,6 +168,7 @@ class ShardPool:
             lease,
             lambda position: self._open_reader(lease, position),
             batch_records=self._batch_records,
+            advance_interval=self._advance_interval,
             on_state_loss=self._on_state_loss,
         )
 

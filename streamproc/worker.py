@@ -34,15 +34,16 @@ from streamproc.leases.stores import open_store
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.looplag import LoopLag
 from streamproc.observability.status import LeaseStatus, WorkerStatus
+from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
-from streamproc.pipeline.transaction import Engine
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.processor import Processor
 from streamproc.redis_client import connect_redis
 from streamproc.shard_pool import ShardPool
-from streamproc.sinks.relay import OutboxRelay, open_relay
+from streamproc.sinks.relay import Relays, open_relays
 from streamproc.state.cache import CellCache
+from streamproc.state.partitions import claim_partitions
 from streamproc.state.store import RedisStateStore
 
 __all__ = ["Worker", "initial_position"]
@@ -77,12 +78,16 @@ class Worker:
         self._processors = processors
         client = connect_redis(config.redis.url, config.redis.timeout)
         self._redis = client
-        self._store = RedisStateStore(client, config.group, config.dedupe.ttl)
+        self._stores = tuple(
+            RedisStateStore(client, config.group, config.dedupe.ttl, partition)
+            for partition in range(config.redis.partitions)
+        )
+        self._keys = [store.keys for store in self._stores]
         self._engine = Engine(
             group=config.group,
             stream=config.stream.name,
-            routes=Routes(processors, self._store.keys),
-            store=self._store,
+            routes=Routes(processors, self._keys),
+            stores=self._stores,
             cache=CellCache(config.redis.cache_bytes),
             gate=KeyGate(),
             concurrency=config.batch.concurrency,
@@ -93,6 +98,7 @@ class Worker:
             self._engine,
             self._open_reader,
             batch_records=config.batch.records,
+            advance_interval=config.leases.checkpoint_interval,
             on_state_loss=config.worker.on_state_loss,
             on_fatal=self._fail,
         )
@@ -101,7 +107,7 @@ class Worker:
         )
         self._pool.attach(self._coordinator)
         self._kinesis: KinesisApi | None = None
-        self._relay: OutboxRelay | None = None
+        self._relays: Relays | None = None
         self._stopping = asyncio.Event()
         self._fatal: BaseException | None = None
         self._state: Literal["starting", "running", "draining", "stopped"] = "starting"
@@ -115,12 +121,13 @@ class Worker:
         """Work until `stop`.
 
         Raises:
+            ConfigError: the group was made with another number of partitions.
             StreamError: Kinesis refuses for good at the start: no such stream, bad credentials.
             StateLost: Redis has lost the group's state, and the setting is to halt.
             LeaseStoreError: the lease coordinator died.
         """
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self._store.aclose)
+            stack.push_async_callback(self._redis.aclose)
             kinesis = await stack.enter_async_context(
                 open_kinesis(self._config.stream, self._config.read)
             )
@@ -130,8 +137,8 @@ class Worker:
                 self._state = "stopped"
                 return
             await stack.enter_async_context(self._started_processors())
-            self._relay = await stack.enter_async_context(
-                open_relay(self._config, self._redis, self._store.keys, self.worker_id)
+            self._relays = await stack.enter_async_context(
+                open_relays(self._config, self._redis, self._keys, self.worker_id)
             )
             await self._coordinator.start()
             background = [
@@ -161,7 +168,7 @@ class Worker:
         leases = self._coordinator.snapshot() if self._coordinated else ()
         changes = self._coordinator.statistics() if self._coordinated else LeaseStatistics()
         budget = self._budget.statistics()
-        relay = self._relay.statistics() if self._relay is not None else None
+        relay = self._relays.statistics() if self._relays is not None else None
         return WorkerStatus(
             worker_id=self.worker_id,
             group=self._config.group,
@@ -207,9 +214,10 @@ class Worker:
         """Wait until Redis and Kinesis have answered; False when told to stop before.
 
         Raises:
+            ConfigError: the group was made with another number of partitions.
             StreamError: Kinesis refuses for good.
         """
-        for ask in (self._store.ping, kinesis.describe_stream):
+        for ask in (self._claim_partitions, kinesis.describe_stream):
             waiting = asyncio.ensure_future(_until_available(ask))
             stopped = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -220,6 +228,9 @@ class Worker:
                 return False
             waiting.result()
         return True
+
+    async def _claim_partitions(self) -> None:
+        await claim_partitions(self._redis, self._config.group, self._config.redis.partitions)
 
     @contextlib.asynccontextmanager
     async def _started_processors(self) -> AsyncIterator[None]:

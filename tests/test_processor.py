@@ -154,7 +154,7 @@ def test_a_policy_without_sense_is_refused(bad: dict[str, Any]) -> None:
 
 def test_two_processors_of_one_name_are_told() -> None:
     with pytest.raises(ProcessorError, match="counter"):
-        Routes([Counter(), Counter()], Keys("g"))
+        Routes([Counter(), Counter()], [Keys("g")])
 
 
 def test_keys_of_different_parts_have_different_texts() -> None:

@@ -20,8 +20,9 @@ from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import key_text
 from streamproc.state.cache import CellCache
 from streamproc.state.cell import Codec, StateCell
+from streamproc.state.keys import partition_of_key, partition_of_text
 
-__all__ = ["Call", "DecodedBatch", "decode_batch"]
+__all__ = ["Call", "DecodedBatch", "decode_batch", "split_batch"]
 
 Call = tuple[Target, Any, str | None, Mapping[Any, StateCell]]
 """One handler call: whom, with what event, its key's text, its states by the handler's own keys.
@@ -33,24 +34,26 @@ _NO_CELLS: Mapping[Any, StateCell] = {}
 
 
 class DecodedBatch:
-    """What became of a batch's records.
+    """What became of a batch's records, or of those of them that belong to one partition.
 
     Attributes:
+        records: the batch; `Item.order` is an index into it.
+        own: the records that this is about: the batch's, or one partition's share.
         items: the events, without repetitions inside the batch, in order.
         cells: every state that they touch, by Redis key.
         dead: what could not be decoded.
-        duplicates: events that repeat an earlier one of this batch.
         unknown: records of a type that nobody declared, when those are skipped.
         has_async: whether any call is to an `async` handler.
         has_runs: whether any call is to a batch handler.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, records: Sequence[Record], own: Sequence[Record] | None = None) -> None:
+        self.records = records
+        self.own = records if own is None else own
         self.items: list[Item] = []
         self.cells: dict[str, StateCell] = {}
         self.dead: list[DeadLetter] = []
-        self.duplicates = 0
-        self.unknown = 0
+        self.unknown: list[Record] = []
         self.has_async = False
         self.has_runs = False
 
@@ -61,7 +64,8 @@ class _Plan:
     The usual type has one class; further ones are other plugins' own classes for it.
     """
 
-    __slots__ = ("decode", "has_async", "has_runs", "id_of", "others", "reading", "targets")
+    __slots__ = ("_elsewhere", "decode", "has_async", "has_runs", "id_of", "others", "reading",
+                 "targets")  # fmt: skip
 
     def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
         self.reading = reading
@@ -70,6 +74,15 @@ class _Plan:
         self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
         self.has_async = any(t.handler.is_async for group in targets for t in group)
         self.has_runs = any(t.handler.is_batch for group in targets for t in group)
+        self._elsewhere: dict[int, _Plan] = {}
+
+    def in_partition(self, routes: Routes, partition: int) -> _Plan:
+        """Return the plan for events whose states lie in a partition."""
+        plan = self._elsewhere.get(partition)
+        if plan is None:
+            targets = routes.of(self.reading, partition)
+            plan = self._elsewhere[partition] = _Plan(self.reading, targets)
+        return plan
 
 
 def decode_batch(
@@ -82,7 +95,8 @@ def decode_batch(
     dead_letter_unknown: bool,
 ) -> DecodedBatch:
     """Decode a batch; what cannot be decoded becomes a dead letter and the rest goes on."""
-    batch = DecodedBatch()
+    batch = DecodedBatch(records)
+    partitions = routes.partitions
     plans: dict[str, _Plan | None] = {}
     ids: set[bytes] = set()
     for order, record in enumerate(records):
@@ -96,7 +110,7 @@ def decode_batch(
             if plan is None:
                 if dead_letter_unknown:
                     raise DecodeError("unknown-type", f"no processor declares {wire_type!r}")
-                batch.unknown += 1
+                batch.unknown.append(record)
                 continue
             reading, payload = plan.reading, envelope.data
             event = plan.decode(payload)
@@ -107,7 +121,6 @@ def decode_batch(
                 event_id = str(event_id)
             digest = blake2b(reading.id_prefix + event_id.encode(), digest_size=16).digest()
             if digest in ids:
-                batch.duplicates += 1
                 continue
             item = Item(
                 order,
@@ -119,6 +132,9 @@ def decode_batch(
                 record.sequence_number,
                 record.partition_key,
             )
+            if partitions > 1:
+                item.partition = _partition(plan, event, payload, digest, partitions)
+                plan = plan.in_partition(routes, item.partition)
             calls, cells = item.calls, batch.cells
             for target in plan.targets:
                 calls.append(_call(target, event, cells, cache))
@@ -135,6 +151,34 @@ def decode_batch(
     return batch
 
 
+def split_batch(batch: DecodedBatch, partitions: int) -> dict[int, DecodedBatch]:
+    """Return each partition's share of a batch; partitions without a record have none.
+
+    Events lie where their keys do. Whatever is none goes by its record's partition key, as does an
+    event that repeats an earlier one of the batch.
+    """
+    own: dict[int, list[Record]] = {}
+    events = {item.order: item.partition for item in batch.items}
+    for order, record in enumerate(batch.records):
+        partition = events.get(order)
+        if partition is None:
+            partition = partition_of_text(record.partition_key, partitions)
+        own.setdefault(partition, []).append(record)
+    shares = {at: DecodedBatch(batch.records, records) for at, records in own.items()}
+    for share in shares.values():
+        share.has_async, share.has_runs = batch.has_async, batch.has_runs
+    for item in batch.items:
+        share = shares[item.partition]
+        share.items.append(item)
+        for call in item.calls:
+            share.cells.update({cell.key: cell for cell in call[3].values()})
+    for letter in batch.dead:
+        shares[partition_of_text(letter.partition_key, partitions)].dead.append(letter)
+    for record in batch.unknown:
+        shares[partition_of_text(record.partition_key, partitions)].unknown.append(record)
+    return shares
+
+
 def _plan(routes: Routes, wire_type: str) -> _Plan | None:
     reading = routes.registry.reading(wire_type)
     return None if reading is None else _Plan(reading, routes.of(reading))
@@ -143,6 +187,51 @@ def _plan(routes: Routes, wire_type: str) -> _Plan | None:
 def _no_id(reading: Reading) -> DecodeError:
     field = reading.id_field or "the envelope's id"
     return DecodeError("no-id", f"{reading.event_type}: {field} is empty, and it is the event id")
+
+
+def _partition(plan: _Plan, event: Any, payload: Any, digest: bytes, partitions: int) -> int:
+    """Return where all keys of an event lie; one without keys goes by its id.
+
+    Raises:
+        DecodeError: its keys lie in several partitions, or a key function raises.
+    """
+    found: dict[int, str] = {}
+    for target in plan.targets:
+        _locate(target, event, partitions, found)
+    for decode, wanted in plan.others:
+        event = decode(payload)
+        for target in wanted:
+            _locate(target, event, partitions, found)
+    if len(found) > 1:
+        keys = " and ".join(f"{key} in partition {at}" for at, key in sorted(found.items()))
+        raise DecodeError(
+            "cross-partition",
+            f"{plan.reading.event_type}: its keys lie in several partitions ({keys}); an event is "
+            "one transaction in one of them: handle it by one key, and from there emit an event "
+            "with a key of its own for each of the others",
+        )
+    return next(iter(found), int.from_bytes(digest, "big") % partitions)
+
+
+def _locate(target: Target, event: Any, partitions: int, found: dict[int, str]) -> None:
+    try:
+        if target.key is not None:
+            texts = [key_text(target.key(event))]
+        elif target.keys is not None:
+            texts = [key_text(key) for key in target.keys(event)]
+        else:
+            return
+    except Exception as error:
+        raise _bad_key(target, error) from error
+    for text in texts:
+        found.setdefault(
+            partition_of_key(text, partitions), f"{target.handler.name}'s key {text!r}"
+        )
+
+
+def _bad_key(target: Target, error: Exception) -> DecodeError:
+    # A key function is the plugin's code: whatever it raises is this event's failure alone.
+    return DecodeError("bad-key", f"{target.handler.name}: {type(error).__name__}: {error}")
 
 
 def _call(target: Target, event: Any, cells: dict[str, StateCell], cache: CellCache) -> Call:
@@ -156,9 +245,7 @@ def _call(target: Target, event: Any, cells: dict[str, StateCell], cache: CellCa
             return (target, event, None, _NO_CELLS)
         texts = {key: key_text(key) for key in target.keys(event)}
     except Exception as error:
-        # A key function is the plugin's code: whatever it raises is this event's failure alone.
-        name = target.handler.name
-        raise DecodeError("bad-key", f"{name}: {type(error).__name__}: {error}") from error
+        raise _bad_key(target, error) from error
     if target.codec is None:
         return (target, event, None, _NO_CELLS)
     codec = target.codec

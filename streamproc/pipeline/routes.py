@@ -15,14 +15,14 @@ __all__ = ["Routes", "Target"]
 
 
 class Target:
-    """One handler as the dispatcher calls it.
+    """One handler as the dispatcher calls it for events of one partition.
 
     Attributes:
         handler: what was declared.
         processor: the processor's place in `Routes.processors`.
         policy: the processor's failure policy.
         codec: the state's; None for a processor without state.
-        prefix: what the Redis keys of its states begin with.
+        prefix: what the Redis keys of its states begin with, in that partition.
     """
 
     __slots__ = ("call", "codec", "handler", "key", "keys", "policy", "prefix", "processor")
@@ -42,13 +42,18 @@ class Target:
 class Routes:
     """The processors of a worker and, for each declared event class, the handlers it goes to.
 
+    Args:
+        processors: the plugins.
+        keys: the group's keys, of one partition after the other.
+
     Raises:
         ProcessorError: two processors share a name, or handlers are declared wrongly.
     """
 
-    def __init__(self, processors: Sequence[Processor[Any]], keys: Keys) -> None:
+    def __init__(self, processors: Sequence[Processor[Any]], keys: Sequence[Keys]) -> None:
         self.processors = tuple(processors)
-        self._targets: dict[type, list[Target]] = {}
+        self.partitions = len(keys)
+        self._targets: list[dict[type, list[Target]]] = [{} for _ in keys]
         names = [processor.name for processor in self.processors]
         for name in names:
             if names.count(name) > 1:
@@ -59,12 +64,13 @@ class Routes:
                 if processor.state_type is None
                 else Codec(processor.name, processor.state_type, processor.state_ttl)
             )
-            prefix = keys.state_prefix(processor.name)
+            prefixes = [each.state_prefix(processor.name) for each in keys]
             for handler in handlers_of(processor):
-                target = Target(handler, index, processor.policy, codec, prefix)
-                self._targets.setdefault(handler.event, []).append(target)
-        self.registry = EventRegistry(self._targets)
+                for targets, prefix in zip(self._targets, prefixes, strict=True):
+                    target = Target(handler, index, processor.policy, codec, prefix)
+                    targets.setdefault(handler.event, []).append(target)
+        self.registry = EventRegistry(self._targets[0])
 
-    def of(self, reading: Reading) -> list[list[Target]]:
+    def of(self, reading: Reading, partition: int = 0) -> list[list[Target]]:
         """Return the targets of each of a reading's classes, in the order of its decoders."""
-        return [self._targets[cls] for cls in reading.classes]
+        return [self._targets[partition][cls] for cls in reading.classes]

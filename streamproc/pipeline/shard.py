@@ -15,12 +15,14 @@ from streamproc.kinesis.errors import ReaderClosedError
 from streamproc.kinesis.reader import Fetched, ReaderStatistics, ShardReader
 from streamproc.kinesis.records import ChildShard
 from streamproc.leases.lease import Lease
+from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.patience import until_answered
 from streamproc.pipeline.resume import resume_position
 from streamproc.pipeline.statistics import ShardStatistics
-from streamproc.pipeline.transaction import Engine, Moved, Transactor
-from streamproc.position import Position
-from streamproc.state.store import Adopted
+from streamproc.pipeline.together import together
+from streamproc.pipeline.transaction import Transactor
+from streamproc.position import Position, least_position
+from streamproc.state.store import Adopted, StateStore
 
 __all__ = ["Ended", "LeaseKeeper", "ShardConsumer", "ShardPhase"]
 
@@ -70,6 +72,8 @@ class ShardConsumer:
         lease: the lease as it was acquired.
         open_reader: makes the shard's reader, to begin at a position.
         batch_records: most records in a batch.
+        advance_interval: seconds after which partitions that none of the shard's events belonged
+            to lately are brought to its position.
         on_state_loss: what to do when Redis has lost the shard.
     """
 
@@ -81,6 +85,7 @@ class ShardConsumer:
         open_reader: Callable[[Position], ShardReader],
         *,
         batch_records: int,
+        advance_interval: float,
         on_state_loss: Literal["halt", "replay", "continue"],
     ) -> None:
         self.lease = lease
@@ -89,7 +94,10 @@ class ShardConsumer:
         self._keeper = keeper
         self._open_reader = open_reader
         self._batch_records = batch_records
+        self._advance_interval = advance_interval
         self._on_state_loss = on_state_loss
+        self._clock = asyncio.get_running_loop().time
+        self._advance_at = 0.0
         self._stopping = asyncio.Event()
         self._reader: ShardReader | None = None
         self._transactor: Transactor | None = None
@@ -138,8 +146,9 @@ class ShardConsumer:
             StateLost: Redis has lost the shard, and the setting is to halt.
             StreamError: Kinesis refuses for good.
         """
-        start = await self._adopt()
-        self._transactor = Transactor(self._engine, self.lease.key, self.lease.counter, start)
+        positions = await self._adopt()
+        self._transactor = Transactor(self._engine, self.lease.key, self.lease.counter, positions)
+        start = least_position(positions)
         if self._stopping.is_set():
             return Ended(start, at_shard_end=False)
         self._reader = self._open_reader(start)
@@ -156,28 +165,51 @@ class ShardConsumer:
 
     async def _consume(self, reader: ShardReader, transactor: Transactor) -> Ended:
         while True:
-            fetched = await self._next(reader)
-            if fetched is None:
-                return Ended(transactor.position, at_shard_end=False)
             try:
-                whole = await self._process(fetched, transactor)
+                ended = await self._step(reader, transactor)
             except Moved as moved:
                 await self._rewind(reader, transactor, moved)
                 continue
-            finally:
-                reader.release(fetched)
-            if whole and fetched.is_end:
-                self.phase = ShardPhase.ENDED
-                return Ended(transactor.position, True, tuple(fetched.child_shards))
+            if ended is not None:
+                return ended
 
-    async def _next(self, reader: ShardReader) -> Fetched | None:
-        """Return the next answer, or None when asked to stop before it is there."""
+    async def _step(self, reader: ShardReader, transactor: Transactor) -> Ended | None:
+        """Wait for what comes next and deal with it; say so when it was the last."""
         try:
-            return await reader.next()
+            async with asyncio.timeout_at(self._wake_at(transactor)):
+                fetched = await reader.next()
+        except TimeoutError:
+            await self._advance(transactor)
+            return None
         except ReaderClosedError:
             if not self._stopping.is_set():
                 raise
+            await self._advance(transactor)
+            return Ended(transactor.position, at_shard_end=False)
+        try:
+            whole = await self._process(fetched, transactor)
+        finally:
+            reader.release(fetched)
+        if not (whole and fetched.is_end):
             return None
+        await self._advance(transactor)
+        self.phase = ShardPhase.ENDED
+        return Ended(transactor.position, True, tuple(fetched.child_shards))
+
+    def _wake_at(self, transactor: Transactor) -> float | None:
+        """Return until when, on the loop's clock, to wait for records; None for ever."""
+        return self._advance_at if transactor.is_uneven else None
+
+    async def _advance(self, transactor: Transactor) -> None:
+        """Bring all partitions to one position."""
+        if transactor.is_uneven:
+            self._ensure_lease()
+            await transactor.advance()
+            self._keeper.note_position(self.lease.key, transactor.position, self._incarnation)
+
+    def _ensure_lease(self) -> None:
+        if not self._keeper.is_valid(self.lease.key):
+            raise Fenced(f"{self.lease.key}: the lease ran out", self.lease.counter)
 
     async def _process(self, fetched: Fetched, transactor: Transactor) -> bool:
         """Commit an answer batch by batch; False when stopped before all of it was."""
@@ -185,9 +217,12 @@ class ShardConsumer:
         for first in range(0, len(records), size):
             if self._stopping.is_set():
                 return False
-            if not self._keeper.is_valid(self.lease.key):
-                raise Fenced(f"{self.lease.key}: the lease ran out", self.lease.counter)
+            self._ensure_lease()
+            if not transactor.is_uneven:
+                self._advance_at = self._clock() + self._advance_interval
             await transactor.process(records[first : first + size])
+            if transactor.is_uneven and self._clock() >= self._advance_at:
+                await transactor.advance()
             self._keeper.note_position(self.lease.key, transactor.position, self._incarnation)
         return True
 
@@ -195,8 +230,9 @@ class ShardConsumer:
         """Go to where Redis is: behind us it has lost commits, ahead of us it has ours."""
         before = transactor.position
         self._engine.cache.clear()
-        position = await self._adopt()
-        transactor.position = position
+        positions = await self._adopt()
+        transactor.rewind(positions)
+        position = transactor.position
         if position < before:
             transactor.statistics.rewinds += 1
             log.warning(
@@ -207,8 +243,8 @@ class ShardConsumer:
             )
         await reader.rewind(position)
 
-    async def _adopt(self) -> Position:
-        """Make every older owner's commits fail, and find out where to begin.
+    async def _adopt(self) -> list[Position]:
+        """Make every older owner's commits fail, and find out where each partition begins.
 
         The lease store is the judge of who owns the shard. Where Redis has seen a higher epoch
         than our lease's counter although the lease is ours (the lease table was recreated), the
@@ -216,21 +252,24 @@ class ShardConsumer:
         """
         while True:
             try:
-                adopted = await self._adopt_at(None)
-                position = resume_position(self.lease, adopted, self._on_state_loss)
-                await self._adopt_at(position)
+                stores = self._engine.stores
+                adopted = await together([self._adopt_in(store, None) for store in stores])
+                positions = [
+                    resume_position(self.lease, each, self._on_state_loss) for each in adopted
+                ]
+                await together(list(map(self._adopt_in, stores, positions)))
             except Fenced as fenced:
                 raised = await self._keeper.outrun(self.lease.key, fenced.epoch)
                 if raised is None:
                     raise
                 self.lease = raised
             else:
-                self._incarnation = adopted.incarnation
-                return position
+                self._incarnation = adopted[0].incarnation
+                return positions
 
-    async def _adopt_at(self, start: Position | None) -> Adopted:
+    async def _adopt_in(self, store: StateStore, start: Position | None) -> Adopted:
         engine, lease = self._engine, self.lease
         field = f"{engine.stream}/{lease.key}"
         return await until_answered(
-            lambda: engine.store.adopt(field, lease.counter, start), field, engine.sleep, engine.rng
+            lambda: store.adopt(field, lease.counter, start), field, engine.sleep, engine.rng
         )

@@ -68,6 +68,7 @@ class ShardStatistics(msgspec.Struct):
         retries: handler attempts after the first.
         reruns: batches run again, because of a failing handler, a duplicate or a conflict.
         conflicts: commits refused because another shard had changed a state that was read.
+        halvings: batches cut in half because they kept being refused for that.
         emitted: events written to the outbox.
         batches: commits.
         rewinds: times that Redis turned out to be behind and the shard was read again.
@@ -88,6 +89,7 @@ class ShardStatistics(msgspec.Struct):
     retries: int = 0
     reruns: int = 0
     conflicts: int = 0
+    halvings: int = 0
     emitted: int = 0
     batches: int = 0
     rewinds: int = 0

@@ -1,4 +1,4 @@
-"""Takes emitted events from the outbox to a sink; one relay of a group works at a time."""
+"""Takes emitted events from the outbox to a sink; one relay of a partition works at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from streamproc.sinks.lock import RelayLock
 from streamproc.sinks.sink import OutgoingEvent, Sink, open_sink
 from streamproc.state.keys import Keys
 
-__all__ = ["OutboxRelay", "RelayStatistics", "open_relay"]
+__all__ = ["OutboxRelay", "RelayStatistics", "Relays", "open_relays"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutboxRelay:
-    """Delivers a group's outbox in order, and removes what the sink has acknowledged.
+    """Delivers a partition's outbox in order, and removes what the sink has acknowledged.
 
     Invariant: an event is removed only after the sink has acknowledged it. A crash in between
     delivers it again, under the same id. An event that the sink does not take holds back the later
@@ -58,7 +58,7 @@ class OutboxRelay:
 
     Args:
         client: Redis; not closed here.
-        keys: the group's keys.
+        keys: the partition's keys.
         sink: the destination; not closed here.
         worker_id: shown as the owner of the lock.
         batch: most events in one delivery.
@@ -96,9 +96,7 @@ class OutboxRelay:
         self._wall_clock = wall_clock
         self._sleep = sleep
         self._rng = rng or random.Random()
-        self._lock = RelayLock(
-            client, f"{keys.prefix}relay", worker_id, lock_ttl, clock=clock, sleep=sleep
-        )
+        self._lock = RelayLock(client, keys.relay, worker_id, lock_ttl, clock=clock, sleep=sleep)
         self._stopping = asyncio.Event()
         self._delivered = 0
         self._failures = 0
@@ -251,20 +249,53 @@ class OutboxRelay:
         return max(0.0, self._wall_clock() - milliseconds / 1000)
 
 
-@asynccontextmanager
-async def open_relay(
-    config: Config, client: redis.asyncio.Redis, keys: Keys, worker_id: str, **options: Any
-) -> AsyncIterator[OutboxRelay | None]:
-    """Relay the outbox to the configured sink while the context is open; None without a sink.
+class Relays:
+    """A worker's relays, one for each partition, which share the sink."""
 
-    At the end the delivery in hand gets 5 s; what is left, another worker's relay delivers.
+    def __init__(self, relays: Sequence[OutboxRelay]) -> None:
+        self._relays = tuple(relays)
+
+    async def run(self) -> None:
+        """Run all until they are stopped."""
+        await asyncio.gather(*[relay.run() for relay in self._relays])
+
+    def stop(self) -> None:
+        """Have `run` return once the deliveries in hand are done."""
+        for relay in self._relays:
+            relay.stop()
+
+    def statistics(self) -> RelayStatistics:
+        """Return sums; size and lag over the partitions that this worker relays now."""
+        each = [relay.statistics() for relay in self._relays]
+        sizes = [one.size for one in each if one.size is not None]
+        lags = [one.lag_seconds for one in each if one.lag_seconds is not None]
+        return RelayStatistics(
+            delivered=sum(one.delivered for one in each),
+            failures=sum(one.failures for one in each),
+            active=any(one.active for one in each),
+            size=sum(sizes) if sizes else None,
+            lag_seconds=max(lags, default=None),
+        )
+
+
+@asynccontextmanager
+async def open_relays(
+    config: Config,
+    client: redis.asyncio.Redis,
+    keys: Sequence[Keys],
+    worker_id: str,
+    **options: Any,
+) -> AsyncIterator[Relays | None]:
+    """Relay the outboxes to the configured sink while the context is open; None without a sink.
+
+    At the end the deliveries in hand get 5 s; what is left, another worker's relays deliver.
 
     Args:
         config: `outbox` names the sink.
         client: Redis; must outlive the context.
-        keys: the group's keys.
-        worker_id: shown as the owner of the lock.
-        options: further arguments of `OutboxRelay`.
+        keys: those of each partition.
+        worker_id: shown as the owner of the locks.
+        options: further arguments of each `OutboxRelay`.
 
     Raises:
         ConfigError: no such sink is installed, or an option of it is wrong.
@@ -274,12 +305,12 @@ async def open_relay(
         return
     sink = await open_sink(config.outbox.sink, config.outbox.options)
     try:
-        relay = OutboxRelay(client, keys, sink, worker_id, **options)
-        task = asyncio.create_task(relay.run(), name="outbox relay")
+        relays = Relays([OutboxRelay(client, each, sink, worker_id, **options) for each in keys])
+        task = asyncio.create_task(relays.run(), name="outbox relays")
         try:
-            yield relay
+            yield relays
         finally:
-            relay.stop()
+            relays.stop()
             await asyncio.wait((task,), timeout=_STOP_S)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -45,7 +45,7 @@ class Sink(Protocol):
 
         What is not returned is sent again later. An event must not be delivered before an earlier
         one of its key that was not. Whatever this raises means that nothing counts as delivered.
-        May be cancelled at any time.
+        May be cancelled at any time. The relays of several partitions may call it side by side.
         """
         ...
 

@@ -1,44 +1,76 @@
 """Where a consumer group's data lies in Redis: a documented layout that others may read.
 
-All keys of a group share one hash tag, so that a commit touches one slot of a Redis Cluster:
+A group is spread over partitions, one by default. All keys of a partition share one hash tag, so
+that a commit touches one slot of a Redis Cluster:
 
-    sp:{group}:pos                  hash    stream/shard -> "<epoch>|<position>"
-    sp:{group}:incarnation          string  random id of this store
-    sp:{group}:seen:<bucket>        set     16-byte digests of event ids
-    sp:{group}:s:<processor>:<key>  hash    v: version, d: the state as JSON
-    sp:{group}:outbox               stream  emitted events that wait for the relay
-    sp:{group}:dlq                  stream  dead letters
-    sp:{group}:relay                string  the lock of the worker that relays the outbox
-    sp:{group}:leases               hash    the `redis` lease store
+    sp:{group:p}:pos                  hash    stream/shard -> "<epoch>|<position>"
+    sp:{group:p}:incarnation          string  random id of this store
+    sp:{group:p}:seen:<bucket>        set     16-byte digests of event ids
+    sp:{group:p}:s:<processor>:<key>  hash    v: version, d: the state as JSON
+    sp:{group:p}:outbox               stream  emitted events that wait for the relay
+    sp:{group:p}:dlq                  stream  dead letters
+    sp:{group:p}:relay                string  the lock of the worker that relays the outbox
+
+What belongs to the whole group is in no commit:
+
+    sp:{group}:partitions             string  how many partitions the group was made with
+    sp:{group}:leases                 hash    the `redis` lease store
 """
 
 from __future__ import annotations
 
 import re
+from zlib import crc32
 
 from streamproc.errors import ConfigError
 
-__all__ = ["Keys"]
+__all__ = ["Keys", "group_key", "partition_of_key", "partition_of_text"]
 
 _GROUP = re.compile(r"[A-Za-z0-9_.-]+")
 
 
+def group_key(group: str, rest: str) -> str:
+    """Return a key of the whole group.
+
+    Raises:
+        ConfigError: the group's name would break the hash tag.
+    """
+    if not _GROUP.fullmatch(group):
+        raise ConfigError(f"group {group!r}: use letters, digits, '_', '.' and '-' only")
+    return f"sp:{{{group}}}:{rest}"
+
+
+def partition_of_text(text: str, partitions: int) -> int:
+    """Return the partition that a text belongs to: its CRC-32 in UTF-8, modulo their number."""
+    # A lone surrogate cannot be encoded strictly; such a key is refused elsewhere.
+    return crc32(text.encode(errors="surrogatepass")) % partitions
+
+
+def partition_of_key(key: str, partitions: int) -> int:
+    """Return the partition of a state key, given its text as `key_text` makes it.
+
+    The first part decides, so that all keys of one SKU, such as ``(sku, location)``, lie together
+    and one event may touch several of them.
+    """
+    return partition_of_text(key.partition("|")[0], partitions)
+
+
 class Keys:
-    """The key names of one group.
+    """The key names of one partition of a group.
 
     Raises:
         ConfigError: the group's name would break the hash tag.
     """
 
-    def __init__(self, group: str) -> None:
-        if not _GROUP.fullmatch(group):
-            raise ConfigError(f"group {group!r}: use letters, digits, '_', '.' and '-' only")
-        prefix = f"sp:{{{group}}}:"
-        self.prefix = prefix
+    def __init__(self, group: str, partition: int = 0) -> None:
+        group_key(group, "")
+        self.partition = partition
+        self.prefix = prefix = f"sp:{{{group}:{partition}}}:"
         self.positions = f"{prefix}pos"
         self.incarnation = f"{prefix}incarnation"
         self.outbox = f"{prefix}outbox"
         self.dead_letters = f"{prefix}dlq"
+        self.relay = f"{prefix}relay"
         self._seen = f"{prefix}seen:"
         self._state = f"{prefix}s:"
 

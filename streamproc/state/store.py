@@ -72,7 +72,7 @@ class CommitResult(msgspec.Struct, frozen=True):
 
 
 class StateStore(Protocol):
-    """Keeps positions, dedupe marks, keyed state, outbox and dead letters of one group.
+    """Keeps positions, dedupe marks, keyed state, outbox and dead letters of one partition.
 
     Every method raises `StateStoreError` when the store cannot answer; a commit may have been
     applied then. Repeating the same commit tells: it is `MOVED` to its own `end`.
@@ -106,16 +106,19 @@ class StateStore(Protocol):
 
 
 class RedisStateStore:
-    """A group's state in one Redis (>= 6.2) or Valkey.
+    """One partition of a group's state, in a Redis (>= 6.2) or Valkey.
 
     Args:
-        client: a client of its own; closed with the store.
+        client: closed with the store.
         group: consumer group, which names the keys.
         dedupe_ttl: seconds an id is remembered at least.
+        partition: which one, from 0 on.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, group: str, dedupe_ttl: float) -> None:
-        self.keys = Keys(group)
+    def __init__(
+        self, client: redis.asyncio.Redis, group: str, dedupe_ttl: float, partition: int = 0
+    ) -> None:
+        self.keys = Keys(group, partition)
         self._client = client
         self._bucket_ms = max(1, int(dedupe_ttl * 1000 / 2))
         # The bucket is chosen by Redis's clock, which all workers share; this is its lead on ours.

@@ -16,10 +16,11 @@ from streamproc.events.envelope import encode_envelope, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.deadletter import DeadLetter
+from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
 from streamproc.pipeline.statistics import ShardStatistics
-from streamproc.pipeline.transaction import Engine, Transactor
+from streamproc.pipeline.transaction import Transactor
 from streamproc.position import TRIM_HORIZON
 from streamproc.processor import Key, Processor, key_text
 from streamproc.state.cache import CellCache
@@ -123,7 +124,7 @@ class Harness:
         """
         await self._running.aclose()
         self._processors = processors or self._processors
-        routes = Routes(self._processors, self.store.keys)
+        routes = Routes(self._processors, [self.store.keys])
         async with AsyncExitStack() as starting:
             for processor in self._processors:
                 await processor.start()
@@ -139,7 +140,7 @@ class Harness:
             group=self._group,
             stream=_STREAM,
             routes=routes,
-            store=self.store,
+            stores=(self.store,),
             cache=CellCache(_CACHE_BYTES),
             gate=KeyGate(),
             concurrency=self._concurrency,
@@ -149,7 +150,9 @@ class Harness:
             wall_clock=lambda: self.now,
         )
         adopted = await self.store.adopt(f"{_STREAM}/{_SHARD}", self._epoch, TRIM_HORIZON)
-        self._transactor = Transactor(engine, _SHARD, self._epoch, adopted.position or TRIM_HORIZON)
+        self._transactor = Transactor(
+            engine, _SHARD, self._epoch, [adopted.position or TRIM_HORIZON]
+        )
 
     async def send(
         self,

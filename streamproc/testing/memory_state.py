@@ -35,7 +35,7 @@ class _Stored(msgspec.Struct):
 
 
 class MemoryStateStore:
-    """Keeps a group's positions, dedupe marks, states, outbox and dead letters in this process.
+    """Keeps a partition's positions, dedupe marks, states, outbox, dead letters in this process.
 
     It refuses what the scripts of `RedisStateStore` refuse, in their order, and a refused commit
     changes nothing. One call is one step: nothing else runs in the middle of it.
@@ -44,6 +44,7 @@ class MemoryStateStore:
         group: consumer group, which names the keys.
         dedupe_ttl: seconds an id is remembered at least.
         clock: seconds since the epoch; marks and states expire by it.
+        partition: which one of the group's, from 0 on.
 
     Attributes:
         keys: the names that the states would have in Redis.
@@ -56,8 +57,9 @@ class MemoryStateStore:
         group: str = "test",
         dedupe_ttl: float = 172_800.0,
         clock: Callable[[], float] = time.time,
+        partition: int = 0,
     ) -> None:
-        self.keys = Keys(group)
+        self.keys = Keys(group, partition)
         self.outbox: list[dict[str, bytes]] = []
         self.dead_letters: list[dict[str, bytes]] = []
         self._clock = clock

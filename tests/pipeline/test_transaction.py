@@ -11,9 +11,10 @@ import pytest
 from streamproc import Context, Event, Policy, Processor, on
 from streamproc.errors import Fenced, StateStoreError
 from streamproc.kinesis.records import Record
+from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
-from streamproc.pipeline.transaction import Engine, Moved, Transactor
+from streamproc.pipeline.transaction import Transactor
 from streamproc.position import TRIM_HORIZON, Position
 from streamproc.state.cache import CellCache
 from streamproc.state.store import Commit, CommitResult
@@ -54,8 +55,8 @@ class Worker:
         self.engine = Engine(
             group="test",
             stream="s",
-            routes=Routes([self.adder], store.keys),
-            store=store,
+            routes=Routes([self.adder], [store.keys]),
+            stores=(store,),
             cache=CellCache(1 << 20),
             gate=KeyGate(),
             sleep=lambda seconds: asyncio.sleep(0),
@@ -63,7 +64,7 @@ class Worker:
 
     async def take(self, shard: str, epoch: int = 1) -> Transactor:
         adopted = await self.store.adopt(f"s/{shard}", epoch, TRIM_HORIZON)
-        return Transactor(self.engine, shard, epoch, adopted.position or TRIM_HORIZON)
+        return Transactor(self.engine, shard, epoch, [adopted.position or TRIM_HORIZON])
 
 
 def records(first: int, *events: Added) -> list[Record]:
@@ -148,7 +149,7 @@ async def test_a_batch_from_a_place_where_the_shard_is_not_commits_nothing(
         await behind.process(records(1, Added("b", 50)))
     assert moved.value.found == Position("1")
     assert store.dump() == before
-    behind.position = Position("1")
+    behind.rewind([Position("1")])
     await behind.process(records(2, Added("b", 50)))
     assert total(store) == 51
 
@@ -248,6 +249,6 @@ async def test_a_stored_state_that_does_not_fit_any_more_fails_its_events_only()
         await h.send(Odd("b1"), Odd("a2"), Odd("c1"))
         (letter,) = h.dead_letters
         assert (letter.event_id, letter.attempts) == ("a2", 2)
-        assert "sp:{test}:s:keeper:a is not a <class 'int'>" in letter.error
+        assert "sp:{test:0}:s:keeper:a is not a <class 'int'>" in letter.error
         assert (h.state("keeper", "b"), h.state("keeper", "c")) == (1, 1)
-        assert h.store.stored("sp:{test}:s:keeper:a") == b'["x"]'
+        assert h.store.stored("sp:{test:0}:s:keeper:a") == b'["x"]'

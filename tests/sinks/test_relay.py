@@ -18,7 +18,7 @@ from streamproc.errors import ConfigError
 from streamproc.events.event import Event
 from streamproc.redis_client import connect_redis
 from streamproc.sinks import relay as relay_module
-from streamproc.sinks.relay import OutboxRelay, open_relay
+from streamproc.sinks.relay import OutboxRelay, open_relays
 from streamproc.testing import EmbeddedRedis
 from tests.sinks.making import KEYS, FakeSink, emit, until
 
@@ -340,7 +340,7 @@ def configured(sink: str | None, **options: Any) -> Config:
 
 async def test_without_a_sink_events_stay_for_others_to_read(client: redis.asyncio.Redis) -> None:
     await emit(client, ("0", "k"))
-    async with open_relay(configured(None), client, KEYS, "w1") as relay:
+    async with open_relays(configured(None), client, [KEYS], "w1") as relay:
         assert relay is None
     assert await left(client) == 1
 
@@ -354,7 +354,7 @@ async def test_the_configured_sink_is_opened_and_closed(
 
     monkeypatch.setattr("streamproc.sinks.sink.find_entry", lambda group, name: opener)
     await emit(client, ("0", "k"))
-    async with open_relay(configured("mine", stream="out"), client, KEYS, "w1") as relay:
+    async with open_relays(configured("mine", stream="out"), client, [KEYS], "w1") as relay:
         assert relay is not None
         await until(lambda: sink.ids == ["0"])
     assert sink.closed
@@ -372,7 +372,7 @@ async def test_leaving_waits_for_a_sink_that_hangs_only_so_long(
     sink.gate.clear()
     await emit(client, ("0", "k"))
     async with asyncio.timeout(5):
-        async with open_relay(configured("mine"), client, KEYS, "w1"):
+        async with open_relays(configured("mine"), client, [KEYS], "w1"):
             await until(lambda: sink.calls)
     assert (sink.cancelled, sink.closed) == (1, True)
     assert await client.exists(LOCK) == 0
@@ -380,5 +380,5 @@ async def test_leaving_waits_for_a_sink_that_hangs_only_so_long(
 
 async def test_a_sink_that_is_not_there_says_which_are(client: redis.asyncio.Redis) -> None:
     with pytest.raises(ConfigError, match="kinesi"):
-        async with open_relay(configured("kinesi"), client, KEYS, "w1"):
+        async with open_relays(configured("kinesi"), client, [KEYS], "w1"):
             pass

@@ -172,4 +172,4 @@ async def test_the_stored_json_and_names_are_those_of_redis() -> None:
     async with Harness(Velocity(), group="shop") as h:
         await h.send(PaymentAuthorized("p1", "c"), time=5)
         assert isinstance(h.store, MemoryStateStore)
-        assert h.store.stored("sp:{shop}:s:velocity:c") == b'{"times":[5.0]}'
+        assert h.store.stored("sp:{shop:0}:s:velocity:c") == b'{"times":[5.0]}'

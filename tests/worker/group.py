@@ -148,7 +148,7 @@ class Group:
 
     async def numbers(self, account: str) -> list[int]:
         """Return what the ledger booked for an account, in its order."""
-        raw = await self.redis.hget(f"sp:{{{self.name}}}:s:ledger:{account}", "d")  # type: ignore[misc]
+        raw = await self.redis.hget(f"sp:{{{self.name}:0}}:s:ledger:{account}", "d")  # type: ignore[misc]
         return [] if raw is None else json.loads(raw)["numbers"]  # type: ignore[no-any-return]
 
     async def until_booked(self, expected: Mapping[str, int], timeout: float = 30.0) -> None:
@@ -161,12 +161,12 @@ class Group:
 
     async def booked_ids(self) -> list[str]:
         """Return the entry ids of all emitted events, in outbox order."""
-        entries = await self.redis.xrange(f"sp:{{{self.name}}}:outbox")
+        entries = await self.redis.xrange(f"sp:{{{self.name}:0}}:outbox")
         return [json.loads(fields[b"data"])["data"]["entry_id"] for _, fields in entries]
 
     async def dead_letters(self) -> list[dict[str, bytes]]:
         """Return the dead letters' fields, oldest first."""
-        entries = await self.redis.xrange(f"sp:{{{self.name}}}:dlq")
+        entries = await self.redis.xrange(f"sp:{{{self.name}:0}}:dlq")
         return [{k.decode(): v for k, v in fields.items()} for _, fields in entries]
 
     def counted(self, name: str) -> int:

@@ -46,7 +46,7 @@ class Observed(msgspec.Struct, kw_only=True):
 
 
 class GroupReader:
-    """Reads one consumer group's keys, ``sp:{group}:...``, and nothing else.
+    """Reads one consumer group's keys and nothing else; its states lie in ``sp:{group:0}:...``.
 
     Args:
         client: answers in bytes; not closed here.
@@ -55,7 +55,8 @@ class GroupReader:
     """
 
     def __init__(self, client: redis.asyncio.Redis, group: str, stream: str) -> None:
-        self.prefix = f"sp:{{{group}}}:"
+        self.prefix = f"sp:{{{group}:0}}:"
+        self.pattern = f"sp:{{{group}[:}}]*"
         # Its types leave open whether answers are text or bytes; by default they are bytes.
         self._client: Any = client
         self._stream = stream
@@ -70,9 +71,9 @@ class GroupReader:
                 found[shard] = (int(epoch), Position.decode(position))
         return found
 
-    async def keys(self, rest: str = "*") -> list[bytes]:
-        """Return the group's keys whose name goes on like `rest`, a glob."""
-        return [key async for key in self._scan(rest)]
+    async def keys(self) -> list[bytes]:
+        """Return all keys of the group."""
+        return [key async for key in self._scan(self.pattern)]
 
     async def delete_all(self) -> None:
         """Delete every key of the group."""
@@ -96,7 +97,7 @@ class GroupReader:
         while page := await self._client.xrange(f"{self.prefix}dlq", start, "+", _PAGE):
             letters.update(fields[b"data"] for _, fields in page)
             start = f"({page[-1][0].decode()}"
-        marks = [await self._client.scard(key) for key in await self.keys("seen:*")]
+        marks = [await self._client.scard(key) async for key in self._scan(f"{self.prefix}seen:*")]
         stocks = await self._states("inventory")
         cards = await self._states("fraud")
         return Observed(
@@ -117,9 +118,9 @@ class GroupReader:
         )
 
     async def _states(self, processor: str) -> dict[str, dict[str, Any]]:
-        """Return a processor's states by key: field `d` of ``sp:{group}:s:<processor>:<key>``."""
+        """Return a processor's states by key: field `d` of ``sp:{group:0}:s:<processor>:<key>``."""
         prefix = f"{self.prefix}s:{processor}:"
-        keys = await self.keys(f"s:{processor}:*")
+        keys = [key async for key in self._scan(f"{prefix}*")]
         states = {}
         for first in range(0, len(keys), _PAGE):
             page = keys[first : first + _PAGE]
@@ -130,9 +131,9 @@ class GroupReader:
                     states[key.decode().removeprefix(prefix)] = json.loads(value)
         return states
 
-    async def _scan(self, rest: str) -> AsyncIterator[bytes]:
+    async def _scan(self, pattern: str) -> AsyncIterator[bytes]:
         seen = set()  # SCAN may return a key twice
-        async for key in self._client.scan_iter(match=f"{self.prefix}{rest}", count=_PAGE):
+        async for key in self._client.scan_iter(match=pattern, count=_PAGE):
             if key not in seen:
                 seen.add(key)
                 yield key

@@ -136,7 +136,7 @@ class _Signals:
 
 
 def _tell_how_to_look(console: Console, endpoints: Endpoints) -> None:
-    group = f"sp:{{{GROUP}}}"
+    group = f"sp:{{{GROUP}:0}}"
     lines = [
         "",
         "The servers stay up until Ctrl-C.",

@@ -103,7 +103,7 @@ async def borrowed_redis(url: str, *, keep: bool) -> AsyncIterator[None]:
         group = GroupReader(client, GROUP, STREAM)
         keys = await group.keys()
         if keys:
-            pattern = f"{group.prefix}*"
+            pattern = group.pattern
             raise ConfigError(
                 f"this Redis has {len(keys)} keys of the group {GROUP!r} ({pattern}) already, "
                 "perhaps of an earlier run; they are left alone. If nobody needs them: "

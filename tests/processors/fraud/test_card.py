@@ -66,7 +66,7 @@ def test_a_currency_too_many_displaces_the_one_least_recently_used() -> None:
 async def test_the_state_is_json_that_others_can_read() -> None:
     async with Harness(FraudProcessor(), group="shop") as h:
         await h.send(payment("a", 1_234), time="2026-01-01T00:00:00.5Z")
-        stored = h.store.stored("sp:{shop}:s:fraud:card_1")
+        stored = h.store.stored("sp:{shop:0}:s:fraud:card_1")
     assert stored is not None
     assert msgspec.json.decode(stored) == {
         "times_us": [round((START + 0.5) * SECOND)],

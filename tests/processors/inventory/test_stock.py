@@ -184,7 +184,7 @@ async def test_the_state_is_json_that_others_can_read() -> None:
             placed("o1", OrderLine(line_id="7", sku="A|B", location_id="W", quantity=6)),
             received("r2", 2, sku="A|B", at="W"),
         )
-        stored = h.store.stored("sp:{shop}:s:inventory:A%7CB|W")
+        stored = h.store.stored("sp:{shop:0}:s:inventory:A%7CB|W")
     assert stored is not None
     assert msgspec.json.decode(stored) == {
         "on_hand": 2,

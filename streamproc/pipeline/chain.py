@@ -1,0 +1,258 @@
+"""One partition's commits for one shard: check, dispatch, commit, again where that says so."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeVar
+
+from streamproc.context import Item
+from streamproc.errors import DecodeError, Reject
+from streamproc.pipeline.deadletter import DeadLetter, describe_failure
+from streamproc.pipeline.decode import DecodedBatch
+from streamproc.pipeline.dispatch import Dispatched, Dispatcher, Failure
+from streamproc.pipeline.engine import Engine, Moved
+from streamproc.pipeline.patience import until_answered
+from streamproc.pipeline.statistics import ShardStatistics
+from streamproc.position import Position
+from streamproc.state.store import Commit
+
+__all__ = ["Chain"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Reruns that a batch gets because of conflicts before it is cut in half.
+_MOST_CONFLICTS: Final = 3
+_CONFLICT_DELAY_S: Final = 0.05
+
+
+class Chain:
+    """Commits one partition's share of a shard's batches, each from where the one before ended.
+
+    Invariant: `position` is the last position that the store is known to hold for the shard in
+    this partition.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        partition: int,
+        shard_id: str,
+        epoch: int,
+        position: Position,
+        statistics: ShardStatistics,
+    ) -> None:
+        self.position = position
+        self._engine = engine
+        self._store = engine.stores[partition]
+        self._shard_id = shard_id
+        self._field = f"{engine.stream}/{shard_id}"
+        self._epoch = epoch
+        self._statistics = statistics
+        self._dispatcher = Dispatcher(
+            engine.routes,
+            engine.group,
+            engine.stream,
+            shard_id,
+            engine.concurrency,
+            engine.sleep,
+            engine.rng,
+            engine.wall_clock,
+        )
+
+    async def run(
+        self, batch: DecodedBatch, end: Position, started: float
+    ) -> Failure | Literal["contended"] | None:
+        """Process and commit a batch that follows `position` and reaches `end`.
+
+        Returns None once it is committed. Nothing is committed where a `Failure` is returned,
+        which halts the shard, or ``contended``: others keep changing what this batch reads, and a
+        smaller one is to be tried; a batch of a single event goes on trying.
+
+        Args:
+            batch: what belongs to this partition.
+            end: the position that the batch reaches.
+            started: `time.perf_counter` at the beginning of the batch, for statistics.
+
+        Raises:
+            Moved: the store's position is not ours.
+            Fenced: a newer owner has the shard.
+        """
+        async with self._engine.gate.hold(batch.cells.keys()):
+            try:
+                result = await self._run_until_committed(batch, end)
+            except BaseException:
+                # Cut off anywhere, handlers may have changed values that other shards share, and
+                # nobody knows whether a commit was applied: forget all of it.
+                self._drop(batch)
+                raise
+        if not isinstance(result, Dispatched):
+            return result
+        self._count(batch, result, started)
+        return None
+
+    async def advance(self, end: Position) -> None:
+        """Commit that nothing up to `end` belongs to this partition.
+
+        Raises:
+            Moved: the store's position is not ours.
+            Fenced: a newer owner has the shard.
+        """
+        if self.position != end:
+            await self._commit(DecodedBatch([]), end, 0, Dispatched([], [], [], []))
+
+    async def _run_until_committed(
+        self, batch: DecodedBatch, end: Position
+    ) -> Dispatched | Failure | Literal["contended"]:
+        conflicts = 0
+        while True:
+            bucket, items = await self._check(batch)
+            result = await self._dispatcher.run(batch, items)
+            for failure in result.failures:
+                if failure.policy.then == "halt":
+                    self._drop(batch)
+                    return failure
+            outcome = await self._commit(batch, end, bucket, result)
+            if outcome == "OK":
+                return result
+            self._statistics.reruns += 1
+            for cell in batch.cells.values():
+                cell.reset()
+            if outcome == "CONFLICT":
+                conflicts += 1
+                if conflicts >= _MOST_CONFLICTS:
+                    if len(batch.items) > 1:
+                        self._drop(batch)
+                        return "contended"
+                    # Every conflict is somebody else's success; still, let them get ahead.
+                    await self._engine.sleep(self._engine.rng.random() * _CONFLICT_DELAY_S)
+
+    async def _check(self, batch: DecodedBatch) -> tuple[int, list[Item]]:
+        """Load the batch's states; return the dedupe bucket and the items not yet committed."""
+        if not batch.items:
+            return 0, []
+        cells = list(batch.cells.values())
+        digests = [item.digest for item in batch.items]
+        started = time.perf_counter()
+        bucket, committed = await self._persist(lambda: self._store.check(digests, cells))
+        self._statistics.check_seconds.observe(time.perf_counter() - started)
+        if not committed:
+            return bucket, batch.items
+        return bucket, [item for at, item in enumerate(batch.items) if at not in committed]
+
+    async def _commit(
+        self, batch: DecodedBatch, end: Position, bucket: int, result: Dispatched
+    ) -> Literal["OK", "DUPLICATE", "CONFLICT"]:
+        """Commit; unless OK, nothing was written and the batch must run again.
+
+        Raises:
+            Moved: the store's position is not ours.
+            Fenced: a newer owner has the shard.
+        """
+        commit = Commit(
+            shard=self._field,
+            epoch=self._epoch,
+            start=self.position,
+            end=end,
+            bucket=bucket,
+            digests=[item.digest for item in result.items],
+            cells=result.states,
+            outbox=[emission.fields for emission in result.emissions],
+            dead_letters=[letter.fields() for letter in batch.dead]
+            + [self._dead_letter(failure, batch).fields() for failure in result.failures],
+        )
+        errors_before = self._statistics.store_errors
+        started = time.perf_counter()
+        done = await self._persist(lambda: self._store.commit(commit))
+        self._statistics.commit_seconds.observe(time.perf_counter() - started)
+        repeated = self._statistics.store_errors > errors_before
+        if repeated and done.outcome == "MOVED" and done.position == end:
+            # The first try was applied and its answer lost; which versions it wrote is unknown.
+            self._drop(batch)
+            self.position = end
+            return "OK"
+        if done.outcome == "MOVED":
+            raise Moved(self._field, self.position, done.position)
+        if done.outcome == "CONFLICT":
+            self._statistics.conflicts += 1
+        if done.outcome == "OK":
+            self.position = end
+            self._engine.cache.keep([cell for cell, _ in result.states])
+        return done.outcome
+
+    async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        engine = self._engine
+        return await until_answered(
+            call, self._field, engine.sleep, engine.rng, self._count_store_error
+        )
+
+    def _count_store_error(self) -> None:
+        self._statistics.store_errors += 1
+
+    def _drop(self, batch: DecodedBatch) -> None:
+        for cell in batch.cells.values():
+            cell.reset()
+        self._engine.cache.discard(batch.cells.values())
+
+    def _dead_letter(self, failure: Failure, batch: DecodedBatch) -> DeadLetter:
+        text, trace = describe_failure(failure.error)
+        error = failure.error
+        return DeadLetter.of(
+            batch.records[failure.item.order],
+            self._engine.stream,
+            self._shard_id,
+            reason=error.reason if isinstance(error, (Reject, DecodeError)) else "handler-failed",
+            error=text,
+            traceback=trace,
+            attempts=failure.attempts,
+            event_type=failure.item.event_type,
+            event_id=failure.item.event_id,
+            handler=failure.handler,
+        )
+
+    def _count(self, batch: DecodedBatch, result: Dispatched, started: float) -> None:
+        statistics, records = self._statistics, batch.own
+        put_aside = len(batch.dead) + len(result.failures)
+        unknown = len(batch.unknown)
+        statistics.batches += 1
+        statistics.records += len(records)
+        statistics.bytes += sum([len(record.data) for record in records])
+        statistics.processed += len(result.items)
+        statistics.unknown += unknown
+        statistics.dead_letters += put_aside
+        statistics.duplicates += len(records) - len(result.items) - unknown - put_aside
+        statistics.retries += result.retries
+        statistics.emitted += len(result.emissions)
+        for emission in result.emissions:
+            by_processor = statistics.emitted_by_processor
+            by_processor[emission.processor] = by_processor.get(emission.processor, 0) + 1
+        for failure in result.failures:
+            processor = failure.handler.partition(".")[0]
+            failed = statistics.failed_by_processor
+            failed[processor] = failed.get(processor, 0) + 1
+        statistics.batch_records.observe(len(records))
+        statistics.batch_seconds.observe(time.perf_counter() - started)
+        statistics.end_to_end_seconds.observe_ages(
+            self._engine.wall_clock(),
+            [record.approximate_arrival_timestamp for record in records],
+        )
+        for letter in batch.dead:
+            log.warning(
+                "%s: record %s is no event (%s); put into the dead letters",
+                self._field,
+                letter.sequence,
+                letter.reason,
+            )
+        for failure in result.failures:
+            # The error's own text may quote the event: it goes to the dead letter, not to the log.
+            log.warning(
+                "%s: %s failed on the event at %s, %d attempts (%s); put into the dead letters",
+                self._field,
+                failure.handler,
+                failure.item.sequence,
+                failure.attempts,
+                type(failure.error).__name__,
+            )
