@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 import streamproc
 import streamproc.testing
+import streamproc.windows
 from streamproc.settings import convert
 from streamproc.testing import Harness
 
@@ -36,6 +41,20 @@ def test_the_readmes_configuration_is_understood() -> None:
     assert config.processors == {"velocity": {"use": "velocity:Velocity", "limit": 3}}
 
 
+async def test_the_windows_document_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = snippets("docs/windows.md", "python")
+    module: Any = ModuleType("windows_document")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # types are looked up there
+    exec(code, vars(module))
+    paid = module.Paid
+    async with Harness(module.Spending()) as h:
+        await h.send(paid("p1", "c", "shop", 500), time="2026-01-01T00:00:00Z")
+        await h.send(paid("p2", "c", "bar", 700), time="2026-01-02T00:00:00Z")
+        await h.restart()
+        await h.send(paid("p3", "c", "bar", 300), time="2026-01-02T12:00:00Z")
+        assert h.state("spending", "c").seen == [2, 1000, 500, 700, 2]
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "deploy/README.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
@@ -54,7 +73,7 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
 
 
 def test_exported_names_are_sorted_and_there() -> None:
-    for module in (streamproc, streamproc.testing):
+    for module in (streamproc, streamproc.testing, streamproc.windows):
         assert list(module.__all__) == sorted(module.__all__)
         for name in module.__all__:
             assert getattr(module, name)

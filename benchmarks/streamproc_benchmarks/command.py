@@ -128,6 +128,25 @@ def codec(
     print_steps(measure_steps(seed, rounds), Console())
 
 
+@app.command()
+def windows(
+    rounds: RoundsOption = 10,
+    seed: SeedOption = 1,
+) -> None:
+    """Measure sliding windows: twelve fraud features a payment, and their parts."""
+    from rich.console import Console
+
+    from streamproc.cli.loop import calm_collector
+    from streamproc_benchmarks.pinning import choose_cores, pin
+    from streamproc_benchmarks.report import print_steps
+    from streamproc_benchmarks.windows import measure_windows
+
+    cores = choose_cores()
+    pin(cores.consumer)
+    calm_collector()
+    print_steps(measure_windows(seed, rounds), Console())
+
+
 def _consumers(given: list[str] | None) -> list[ConsumerName]:
     from streamproc_benchmarks.consumer import CONSUMERS
 

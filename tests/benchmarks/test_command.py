@@ -25,6 +25,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.process
+def test_windows_are_measured_step_by_step() -> None:
+    done = run("windows", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert "12 exact features of card and terminal" in done.stdout
+
+
+@pytest.mark.process
 def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     done = run(
