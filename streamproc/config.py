@@ -92,6 +92,13 @@ class ReadConfig(Section, frozen=True, kw_only=True):
             "KPL sends them again, so they are dropped and counted; keep suits other aggregators"
         ),
     ] = "drop"
+    client: Annotated[
+        Literal["direct", "aiobotocore"],
+        Meta(
+            description="how GetRecords is called: on connections of our own, at a tenth of the "
+            "CPU time, or by aiobotocore (always so behind a proxy)"
+        ),
+    ] = "direct"
     timeout: Annotated[Seconds, Meta(description="seconds until a Kinesis call is given up")] = 10.0
 
 

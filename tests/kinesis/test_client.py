@@ -31,17 +31,19 @@ def config(kinesis: LocalKinesis, name: str = "orders") -> StreamConfig:
     return StreamConfig(name=name, endpoint_url=kinesis.endpoint_url)
 
 
-@pytest.fixture
+@pytest.fixture(params=["direct", "aiobotocore"])
 async def client(
-    local_kinesis: LocalKinesis, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, local_kinesis: LocalKinesis, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[KinesisClient]:
-    """A client whose retries take no time."""
+    """A client whose retries take no time, with either way of calling GetRecords."""
 
     async def no_wait(seconds: float) -> None:
         assert seconds > 0
 
     local_kinesis.core.call("CreateStream", StreamName="orders", ShardCount=1)
-    async with open_kinesis(config(local_kinesis)) as opened:
+    read = ReadConfig(client=request.param)
+    async with open_kinesis(config(local_kinesis), read) as opened:
+        assert (opened._direct is not None) == (request.param == "direct")
         monkeypatch.setattr(opened, "_sleep", no_wait)
         yield opened
 
@@ -379,3 +381,25 @@ async def test_connections_are_used_again_and_send_without_delay(
         (only,) = opened
         assert only.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         assert only.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+
+
+async def test_behind_a_proxy_aiobotocore_makes_every_call(
+    local_kinesis: LocalKinesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    async with open_kinesis(config(local_kinesis)) as client:
+        assert client._direct is None
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with open_kinesis(config(local_kinesis)) as client:
+        assert client._direct is not None
+
+
+async def test_a_records_call_costs_a_connection_once(local_kinesis: LocalKinesis) -> None:
+    local_kinesis.core.call("CreateStream", StreamName="orders", ShardCount=1)
+    async with open_kinesis(config(local_kinesis)) as client:
+        iterator = await client.shard_iterator(FIRST, TRIM_HORIZON)
+        for _ in range(20):
+            iterator = (await client.get_records(iterator, 10)).next_shard_iterator or ""
+        assert client._direct is not None
+        assert len(client._direct._pool._free) == 1

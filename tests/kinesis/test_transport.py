@@ -1,0 +1,275 @@
+"""The pool of connections against servers that misbehave in every way they can."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from streamproc.kinesis.transport import HttpPool
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\nhi"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """Serves one connection after the other by `talk`, and counts them."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+        self.connections = 0
+        self.url = ""
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.append(writer)
+        try:
+            await self.talk(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # the client has gone
+
+    def hang_up(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    server = Server(talk)
+    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=tls)
+    port = listening.sockets[0].getsockname()[1]
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    try:
+        yield server
+    finally:
+        server.hang_up()
+        listening.close()
+        await listening.wait_closed()
+
+
+@asynccontextmanager
+async def pooled(
+    url: str,
+    *,
+    timeout: float = 5.0,
+    limit: int = 10,
+    idle: float = 30.0,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[HttpPool]:
+    pool = HttpPool(url, tls, timeout, limit, idle)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+async def request_of(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(len(REQUEST))
+
+
+def answering(*parts: bytes, close: bool = False) -> Talk:
+    """Answer every request with `parts`, each sent on its own."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request_of(reader)
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+            if close:
+                writer.close()
+                return
+
+    return talk
+
+
+async def test_a_connection_serves_one_call_after_the_other() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url) as pool:
+        assert [await pool.post(REQUEST) for _ in range(5)] == [(200, b"yes")] * 5
+        assert server.connections == 1
+
+
+async def test_calls_at_a_time_have_connections_of_their_own_up_to_the_limit() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url, limit=3) as pool:
+        answers = await asyncio.gather(*[pool.post(REQUEST) for _ in range(20)])
+        assert answers == [(200, b"yes")] * 20
+        assert server.connections <= 3
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [OK[:5], OK[5:20], OK[20:40], OK[40:]],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nye\r\n1\r\ns\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" + OK],
+    ],
+    ids=["in pieces", "chunked", "after a 100"],
+)
+async def test_an_answer_may_come_in_any_form(parts: list[bytes]) -> None:
+    async with serving(answering(*parts)) as server, pooled(server.url) as pool:
+        assert [await pool.post(REQUEST) for _ in range(2)] == [(200, b"yes")] * 2
+        assert server.connections == 1
+
+
+async def test_other_statuses_are_answers() -> None:
+    refused = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with serving(answering(refused)) as server, pooled(server.url) as pool:
+        assert [await pool.post(REQUEST) for _ in range(2)] == [(503, b"")] * 2
+        assert server.connections == 2, "a connection that the server will close is not kept"
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced_unnoticed() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url) as pool:
+        await pool.post(REQUEST)
+        server.hang_up()
+        assert await pool.post(REQUEST) == (200, b"yes")
+        assert server.connections == 2
+
+
+async def test_a_server_that_closes_when_asked_again_is_asked_on_a_new_connection() -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(OK)
+        await request_of(reader)
+        writer.close()
+
+    async with serving(once) as server, pooled(server.url) as pool:
+        assert [await pool.post(REQUEST) for _ in range(3)] == [(200, b"yes")] * 3
+        assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[b""], [OK[:20]], [OK[:-1]], [b"this is no HTTP\r\n\r\n"]],
+    ids=["nothing", "half a head", "half a body", "garbage"],
+)
+async def test_a_broken_answer_is_an_error_and_the_next_call_is_not_touched(
+    parts: list[bytes],
+) -> None:
+    async with serving(answering(*parts, close=True)) as server, pooled(server.url) as pool:
+        with pytest.raises(ConnectionError):
+            await pool.post(REQUEST)
+        server.talk = answering(OK)
+        assert await pool.post(REQUEST) == (200, b"yes")
+
+
+async def test_silence_ends_after_the_timeout() -> None:
+    async with serving(answering(OK[:20])) as server, pooled(server.url, timeout=0.1) as pool:
+        with pytest.raises(TimeoutError, match=r"no answer in 0\.1 s"):
+            await pool.post(REQUEST)
+        server.talk = answering(OK)
+        assert await pool.post(REQUEST) == (200, b"yes")
+
+
+async def test_a_call_that_is_given_up_leaves_no_answer_for_the_next() -> None:
+    asked = asyncio.Event()
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        asked.set()
+        await asyncio.sleep(0)
+        writer.write(OK.replace(b"yes", b"old"))
+        await request_of(reader)
+        writer.write(OK)
+
+    async with serving(late) as server, pooled(server.url) as pool:
+        call = asyncio.create_task(pool.post(REQUEST))
+        await asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        server.talk = answering(OK)
+        assert await pool.post(REQUEST) == (200, b"yes")
+        assert server.connections == 2
+
+
+async def test_an_answer_without_a_question_costs_its_connection_only() -> None:
+    async with serving(answering(OK + OK)) as server, pooled(server.url) as pool:
+        assert [await pool.post(REQUEST) for _ in range(3)] == [(200, b"yes")] * 3
+        assert server.connections == 3
+
+
+async def test_what_nobody_uses_is_closed() -> None:
+    closed = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(OK)
+        await reader.read()
+        closed.set()
+
+    async with serving(talk) as server, pooled(server.url, idle=0.05) as pool:
+        await pool.post(REQUEST)
+        await asyncio.wait_for(closed.wait(), 5)
+
+
+async def test_closing_the_pool_ends_calls_under_way() -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        asked.set()
+        await reader.read()
+
+    async with serving(silent) as server, pooled(server.url) as pool:
+        call = asyncio.create_task(pool.post(REQUEST))
+        await asked.wait()
+        pool.close()
+        with pytest.raises(ConnectionAbortedError):
+            await call
+
+
+def self_signed(directory: Path) -> Path:
+    """Write a key and a certificate for 127.0.0.1 into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+async def test_tls_is_spoken_with_whom_is_trusted_and_nobody_else(tmp_path: Path) -> None:
+    path = self_signed(tmp_path)
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(path)
+    trusting = ssl.create_default_context(cafile=str(path))
+    async with serving(answering(OK), theirs) as server:
+        async with pooled(server.url, tls=trusting) as pool:
+            assert await pool.post(REQUEST) == (200, b"yes")
+        async with pooled(server.url, tls=ssl.create_default_context()) as pool:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await pool.post(REQUEST)
