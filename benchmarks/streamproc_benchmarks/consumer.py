@@ -106,8 +106,10 @@ def _watched(progress: Progress) -> Iterator[None]:
     look_up, process = KinesisClient.shard_iterator, Transactor.process
 
     @functools.wraps(look_up)
-    async def shard_iterator(self: KinesisClient, shard_id: str, position: Any) -> str:
-        iterator = await look_up(self, shard_id, position)
+    async def shard_iterator(
+        self: KinesisClient, shard_id: str, position: Any, **options: Any
+    ) -> str:
+        iterator = await look_up(self, shard_id, position, **options)
         progress.reading(shard_id)
         return iterator
 

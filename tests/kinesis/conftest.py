@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import uvloop
 from aiobotocore.session import AioSession
 
 from streamproc.kinesis import client as client_module
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 @functools.cache
@@ -32,3 +37,15 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setattr(client_module, "AioSession", new_session)
+
+
+# Their transports differ, so what handles transports is tried on both loops.
+_ON_BOTH_LOOPS = {"test_transport", "test_client"}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """Choose the event loops that a test runs on."""
+    loops: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.path.stem in _ON_BOTH_LOOPS:
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
