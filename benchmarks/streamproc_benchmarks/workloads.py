@@ -91,34 +91,34 @@ def _orders(rng: random.Random, count: int) -> Iterator[PutEntry]:
         if dice < 0.1:
             sku, location = _stock(rng, stocks)
             receipt = {
-                "receipt_id": f"rcp_{index:012d}",
+                "receiptId": f"rcp_{index:012d}",
                 "sku": sku,
-                "location_id": location,
+                "locationId": location,
                 "quantity": 20,
             }
-            yield _entry(rng, index, "stock.StockReceived.v1", sku, receipt)
+            yield _entry(rng, index, "stock.StockReceived.v2", sku, receipt)
         elif dice < 0.55 and open_orders:
             order_id, lines = open_orders.pop(0)
             if rng.random() < 0.1:
-                kind, name, prefix = "OrderCancelled", "cancellation_id", "can"
+                kind, name, prefix = "OrderCancelled", "cancellationId", "can"
             else:
-                kind, name, prefix = "OrderShipped", "shipment_id", "shp"
-            closed = {name: f"{prefix}_{index:012d}", "order_id": order_id, "lines": lines}
-            yield _entry(rng, index, f"orders.{kind}.v1", order_id, closed)
+                kind, name, prefix = "OrderShipped", "shipmentId", "shp"
+            closed = {name: f"{prefix}_{index:012d}", "orderId": order_id, "lines": lines}
+            yield _entry(rng, index, f"orders.{kind}.v2", order_id, closed)
         else:
             order_id = f"ord_{index:012d}"
             lines = [_line(rng, number, stocks) for number in range(rng.choice((1, 1, 2)))]
             open_orders.append((order_id, lines))
-            placed = {"order_id": order_id, "lines": lines}
-            yield _entry(rng, index, "orders.OrderPlaced.v1", order_id, placed)
+            placed = {"orderId": order_id, "lines": lines}
+            yield _entry(rng, index, "orders.OrderPlaced.v2", order_id, placed)
 
 
 def _line(rng: random.Random, number: int, stocks: int) -> dict[str, Any]:
     sku, location = _stock(rng, stocks)
     return {
-        "line_id": str(number + 1),
+        "lineId": str(number + 1),
         "sku": sku,
-        "location_id": location,
+        "locationId": location,
         "quantity": rng.randint(1, 3),
     }
 

@@ -1,178 +1,383 @@
-"""The inventory processor: facts about orders and goods in, stock in Redis, alerts out."""
+"""The inventory processor: facts about orders and goods in; stock, a ledger and alerts out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from streamproc import ConfigError, Context, Processor, Reject, on
-from streamproc_inventory.events import (
-    InventoryAnomaly,
+from streamproc import ConfigError, Context, Event, Processor, Reject, on
+from streamproc_inventory import changes as c
+from streamproc_inventory import split
+from streamproc_inventory.alerts import crossings
+from streamproc_inventory.book import Limits
+from streamproc_inventory.changes import Change, line_key
+from streamproc_inventory.facts import (
+    Component,
+    InboundExpected,
+    ItemBackInStock,
     OrderCancelled,
-    OrderLine,
     OrderPlaced,
     OrderShipped,
-    Oversold,
+    ReservationCommitted,
+    ReservationCreated,
+    ReservationReleased,
+    ReturnReceived,
+    StockAdjusted,
+    StockCounted,
+    StockPolicySet,
     StockReceived,
+    StockTransferred,
 )
-from streamproc_inventory.stock import Line, Stock, line_key
+from streamproc_inventory.notices import CountMismatch, InventoryAnomaly, LedgerEntry
+from streamproc_inventory.split import LineChange, StockKey
+from streamproc_inventory.stock import Entry, Finding, Outcome, Stock
 
-__all__ = ["LARGEST_QUANTITY", "InventoryProcessor"]
+__all__ = ["InventoryProcessor"]
 
-LARGEST_QUANTITY: Final = 1_000_000_000
-"""Units in one line or receipt; Shopify's inventory API draws the same border."""
-
-StockKey = tuple[str, str]
-Change = tuple[str, str, Line]
-"""Of one order line at one stock: line key, line id, what is added."""
+_TAKES_GOODS: Final = (c.Placed, c.Shipped, c.Reserved, c.Committed, c.Returned)
 
 
 class InventoryProcessor(Processor[Stock]):
-    """Keep on_hand, committed and available stock for each (sku, location).
+    """Keep the stock of each (sku, location), a ledger of its changes, and alerts.
 
     A stream tells facts and cannot refuse them: an order for more than there is makes `available`
-    negative and sends `Oversold`. Stock does not depend on the order in which events arrive;
-    a cancellation or shipment may come before its order. An event is applied to all its stocks or
-    to none; one that makes no sense is rejected as a whole with one of the reasons ``no-order``,
-    ``no-lines``, ``no-sku``, ``no-location``, ``no-line``, ``quantity-not-positive``,
-    ``quantity-too-large`` and ``too-many-open-lines``.
+    negative and sends `Oversold`. Levels do not depend on the order in which events arrive, except
+    for those that carry a sequence number: these are applied in its order. An event is applied to
+    all its stocks or to none; one that makes no sense is rejected as a whole, with a reason that
+    docs/inventory.md lists.
 
     Args:
-        settled_lines_kept: settled order lines remembered per stock, to notice one closed twice.
-        max_open_lines: most lines of one stock that are open or wait for their order.
+        low_stock: `StockLow` is sent when available falls to this; a stock's policy may differ.
+        low_stock_rearm: and again only after available rose above this.
+        ledger: whether each change is emitted as a `LedgerEntry`.
+        locations: the locations that there are; events about others are rejected. All, if empty.
+        max_lateness: seconds that an event's time may lie before its arrival; 0 for no bound.
+            Events may be repeated later than the engine's `dedupe.ttl` remembers: keep it below.
+        max_earliness: seconds that an event's time may lie after its arrival.
+        max_open_lines: most lines and reservations of a stock that are open, or wait.
+        settled_lines_kept: settled lines remembered per stock, to notice one closed twice.
+        moves_kept: latest moves of goods remembered per stock, for counts of an earlier moment.
+        max_parked: most events of a stock that wait for earlier ones of their sequence.
 
     Raises:
-        ConfigError: an argument is negative, or no line could be open.
+        ConfigError: an argument makes no sense.
     """
 
     name = "inventory"
 
-    def __init__(self, settled_lines_kept: int = 1_000, max_open_lines: int = 100_000) -> None:
-        if settled_lines_kept < 0:
-            raise ConfigError("processors.inventory.settled_lines_kept: must be at least 0")
-        if max_open_lines < 1:
-            raise ConfigError("processors.inventory.max_open_lines: must be at least 1")
-        self._keep = settled_lines_kept
-        self._max_open = max_open_lines
+    def __init__(
+        self,
+        low_stock: int = 5,
+        low_stock_rearm: int = 10,
+        ledger: bool = True,
+        locations: Sequence[str] = (),
+        max_lateness: float = 172_800.0,
+        max_earliness: float = 86_400.0,
+        max_open_lines: int = 100_000,
+        settled_lines_kept: int = 100,
+        moves_kept: int = 100,
+        max_parked: int = 1_000,
+    ) -> None:
+        _require(low_stock_rearm >= low_stock, "low_stock_rearm", "must not be below low_stock")
+        _require(max_lateness >= 0, "max_lateness", "must be at least 0")
+        _require(max_earliness >= 0, "max_earliness", "must be at least 0")
+        _require(max_open_lines >= 1, "max_open_lines", "must be at least 1")
+        _require(settled_lines_kept >= 0, "settled_lines_kept", "must be at least 0")
+        _require(moves_kept >= 0, "moves_kept", "must be at least 0")
+        _require(max_parked >= 1, "max_parked", "must be at least 1")
+        self._low, self._rearm = low_stock, low_stock_rearm
+        self._ledger = ledger
+        self._locations = frozenset(locations)
+        self._lateness_ms = max_lateness * 1000 or float("inf")
+        self._earliness_ms = max_earliness * 1000
+        self._limits = Limits(max_open_lines, settled_lines_kept, moves_kept, max_parked)
 
-    @on(OrderPlaced, keys=lambda order: _stocks(order.lines))
+    # Orders.
+
+    @on(OrderPlaced, keys=lambda order: split.stocks_of_lines(order.lines))
     def place(self, order: OrderPlaced, ctx: Context[Stock]) -> None:
         """Promise the order's quantities."""
-        self._apply(order.order_id, order.lines, lambda quantity: Line(placed=quantity), ctx)
+        self._take(split.split_lines(order.order_id, order.lines, split.placed), ctx, order)
 
-    @on(OrderCancelled, keys=lambda order: _stocks(order.lines))
+    @on(OrderCancelled, keys=lambda order: split.stocks_of_lines(order.lines))
     def cancel(self, order: OrderCancelled, ctx: Context[Stock]) -> None:
         """Take the promise back."""
-        self._apply(order.order_id, order.lines, lambda quantity: Line(cancelled=quantity), ctx)
+        self._take(split.split_lines(order.order_id, order.lines, split.cancelled), ctx, order)
 
-    @on(OrderShipped, keys=lambda order: _stocks(order.lines))
+    @on(OrderShipped, keys=lambda order: split.stocks_of_lines(order.lines))
     def ship(self, order: OrderShipped, ctx: Context[Stock]) -> None:
         """Fulfil the promise: the goods are gone."""
-        self._apply(order.order_id, order.lines, lambda quantity: Line(shipped=quantity), ctx)
+        self._take(split.split_lines(order.order_id, order.lines, split.shipped), ctx, order)
 
-    @on(StockReceived, key=lambda receipt: (receipt.sku, receipt.location_id))
-    def receive(self, receipt: StockReceived, ctx: Context[Stock]) -> None:
+    @on(ReturnReceived, keys=lambda e: split.stocks_of_parts(e.sku, e.location_id, e.components))
+    def take_back(self, event: ReturnReceived, ctx: Context[Stock]) -> None:
+        """Add what came back, as fit for sale as it is."""
+        bucket: c.Bucket = "available" if event.disposition == "restock" else event.disposition
+        key = _line_of(event.order_id, event.line_id)
+        self._take_parts(event, event.quantity, lambda units: c.Returned(key, units, bucket), ctx)
+
+    # Goods.
+
+    @on(StockReceived, key=lambda event: (event.sku, event.location_id))
+    def receive(self, event: StockReceived, ctx: Context[Stock]) -> None:
         """Add the goods that arrived."""
-        _refuse_unusable(receipt.sku, receipt.location_id, receipt.quantity)
-        ctx.state.receive(receipt.quantity)
+        self._receive(event, ctx)
 
-    def _apply(
+    @on(ItemBackInStock, key=lambda event: (event.sku, event.location_id))
+    def receive_again(self, event: ItemBackInStock, ctx: Context[Stock]) -> None:
+        """Add the goods that arrived."""
+        self._receive(event, ctx)
+
+    @on(InboundExpected, key=lambda event: (event.sku, event.location_id))
+    def expect(self, event: InboundExpected, ctx: Context[Stock]) -> None:
+        """Note goods that are on their way."""
+        split.check_quantity(event.quantity)
+        self._take_one(event, c.Expected(event.quantity, event.actor), ctx)
+
+    @on(
+        StockTransferred,
+        keys=lambda event: [(event.sku, event.from_location_id), (event.sku, event.to_location_id)],
+    )
+    def transfer(self, event: StockTransferred, ctx: Context[Stock]) -> None:
+        """Move goods from one location to another, by way of the destination's incoming."""
+        split.check_quantity(event.quantity)
+        source, target = event.from_location_id, event.to_location_id
+        if not event.transfer_id:
+            raise Reject("no-transfer")
+        if source == target:
+            raise Reject("transfer-to-itself")
+        facts = (event.transfer_id, event.quantity, event.actor)
+        changes: dict[StockKey, list[LineChange]] = {}
+        if event.phase == "out":
+            changes[event.sku, source] = [(c.Dispatched(*facts), None)]
+            changes[event.sku, target] = [(c.Transit(*facts), None)]
+        elif event.phase == "in":
+            changes[event.sku, target] = [(c.Arrived(*facts), None)]
+        else:
+            changes[event.sku, target] = [(c.Lost(*facts), None)]
+        split.check_stock(event.sku, source)
+        self._take(changes, ctx, event)
+
+    @on(StockAdjusted, key=lambda event: (event.sku, event.location_id))
+    def adjust(self, event: StockAdjusted, ctx: Context[Stock]) -> None:
+        """Correct the stock by hand."""
+        if not event.reason:
+            raise Reject("no-reason")
+        split.check_quantity(abs(event.quantity))
+        change = c.Adjusted(event.quantity, event.condition, event.reason, event.actor)
+        self._take_one(event, change, ctx)
+
+    @on(StockCounted, key=lambda event: (event.sku, event.location_id))
+    def count(self, event: StockCounted, ctx: Context[Stock]) -> None:
+        """Rest on_hand on what was counted, and on what moved since."""
+        if event.quantity < 0:
+            raise Reject("quantity-negative")
+        if event.quantity:
+            split.check_quantity(event.quantity)
+        if event.through_sequence is not None and event.through_sequence < 1:
+            raise Reject("sequence-not-positive")
+        as_of = split.milliseconds(event.as_of)
+        if as_of > ctx.arrival_time * 1000 + self._earliness_ms:
+            raise Reject("from-the-future")
+        change = c.Counted(event.quantity, as_of, event.through_sequence, event.actor)
+        self._take_one(event, change, ctx)
+
+    @on(StockPolicySet, key=lambda event: (event.sku, event.location_id))
+    def set_policy(self, event: StockPolicySet, ctx: Context[Stock]) -> None:
+        """Set the safety stock and the thresholds."""
+        if not 0 <= event.safety_stock <= split.LARGEST_QUANTITY:
+            raise Reject("quantity-not-possible")
+        low, rearm = event.low_stock, event.low_stock_rearm
+        if rearm is not None and (low is None or rearm < low):
+            raise Reject("rearm-below-threshold")
+        self._take_one(event, c.PolicySet(event.safety_stock, low, rearm, event.actor), ctx)
+
+    # Reservations.
+
+    @on(
+        ReservationCreated, keys=lambda e: split.stocks_of_parts(e.sku, e.location_id, e.components)
+    )
+    def reserve(self, event: ReservationCreated, ctx: Context[Stock]) -> None:
+        """Hold the units until they expire."""
+        expires = split.milliseconds(event.expires_at)
+        self._take_parts(
+            event, event.quantity, lambda n: c.Reserved(event.reservation_id, n, expires), ctx
+        )
+
+    @on(
+        ReservationReleased,
+        keys=lambda e: split.stocks_of_parts(e.sku, e.location_id, e.components),
+    )
+    def release(self, event: ReservationReleased, ctx: Context[Stock]) -> None:
+        """Set the units free."""
+        self._take_parts(event, 1, lambda _: c.Released(event.reservation_id), ctx)
+
+    @on(
+        ReservationCommitted,
+        keys=lambda e: split.stocks_of_parts(e.sku, e.location_id, e.components),
+    )
+    def commit(self, event: ReservationCommitted, ctx: Context[Stock]) -> None:
+        """Make the units those of an order line."""
+        key = _line_of(event.order_id, event.line_id)
+        self._take_parts(
+            event, event.quantity, lambda n: c.Committed(event.reservation_id, key, n), ctx
+        )
+
+    # What all of them share.
+
+    def _receive(self, event: StockReceived | ItemBackInStock, ctx: Context[Stock]) -> None:
+        split.check_quantity(event.quantity)
+        if not 0 <= event.from_incoming <= event.quantity:
+            raise Reject("from-incoming-not-possible")
+        change = c.Received(event.quantity, event.from_incoming, event.actor)
+        self._take_one(event, change, ctx)
+
+    def _take_one(self, event: Any, change: Change, ctx: Context[Stock]) -> None:
+        split.check_stock(event.sku, event.location_id)
+        sequence = getattr(event, "sequence", None)
+        if sequence is not None and sequence < 1:
+            raise Reject("sequence-not-positive")
+        self._check_location(event.location_id)
+        stock = ctx.state
+        kind, time_ms = type(event).__event_type__, self._time_ms(ctx)
+        key = (event.sku, event.location_id)
+        self._take_at(key, stock, [(change, sequence)], kind, time_ms, ctx)
+
+    def _take_parts(self, event: Any, quantity: int, change_of: Any, ctx: Context[Stock]) -> None:
+        split.check_stock(event.sku, event.location_id)
+        split.check_quantity(quantity)
+        parts: Sequence[Component] = event.components
+        if event.sequence is not None and (parts or event.sequence < 1):
+            raise Reject("kit-with-sequence" if parts else "sequence-not-positive")
+        changes = {
+            (sku, event.location_id): [(change_of(units), event.sequence)]
+            for sku, units in split.parts_of(event.sku, quantity, parts)
+        }
+        self._take(changes, ctx, event)
+
+    def _take(
+        self, changes: Mapping[StockKey, list[LineChange]], ctx: Context[Stock], event: Event
+    ) -> None:
+        states, kind, time_ms = ctx.states, type(event).__event_type__, self._time_ms(ctx)
+        for key, at_stock in changes.items():
+            self._check_location(key[1])
+            self._take_at(key, states[key], at_stock, kind, time_ms, ctx)
+
+    def _take_at(
         self,
-        order_id: str,
-        lines: Sequence[OrderLine],
-        change_of: Callable[[int], Line],
+        key: StockKey,
+        stock: Stock,
+        changes: list[LineChange],
+        event_type: str,
+        time_ms: int,
         ctx: Context[Stock],
     ) -> None:
-        for stock_key, changes in _by_stock(order_id, lines, change_of).items():
-            self._apply_to_stock(stock_key, changes, order_id, ctx)
+        outcome, limits, event_id = Outcome(), self._limits, ctx.event_id
+        is_new, before = stock.version == 0, stock.available
+        for change, sequence in changes:
+            stock.take(change, event_id, event_type, time_ms, limits, outcome, sequence)
+        if is_new and outcome.entries and isinstance(outcome.entries[0].change, _TAKES_GOODS):
+            text = "the first thing known of this stock is that somebody takes from it"
+            outcome.findings.append(Finding("unknown-stock", event_id, 0, text))
+        self._tell(key, stock, before, outcome, ctx)
 
-    def _apply_to_stock(
-        self, stock_key: StockKey, changes: list[Change], order_id: str, ctx: Context[Stock]
+    def _tell(
+        self, key: StockKey, stock: Stock, before: int, outcome: Outcome, ctx: Context[Stock]
     ) -> None:
-        stock = ctx.states[stock_key]
-        new = sum(not stock.knows(key) for key, _, _ in changes)
-        if new and len(stock.lines) + new > self._max_open:
-            raise Reject("too-many-open-lines")
-        oversold_before = stock.oversold
-        for key, line_id, change in changes:
-            on_hand_before = stock.on_hand
-            line = stock.apply(key, change, self._keep)
-            if line.excess:
-                _report("over-closed", stock_key, order_id, line_id, line, stock, ctx)
-            if on_hand_before >= 0 > stock.on_hand:
-                _report("negative-on-hand", stock_key, order_id, line_id, line, stock, ctx)
-        if stock.oversold and not oversold_before:
-            sku, location_id = stock_key
-            oversold = Oversold(
-                sku=sku,
-                location_id=location_id,
-                on_hand=stock.on_hand,
-                committed=stock.committed,
-                available=stock.available,
-            )
-            ctx.emit(oversold, key="|".join(stock_key))
+        """Emit the ledger, the findings and the alerts of what was done to a stock."""
+        sku, location_id = key
+        text = f"{sku}|{location_id}"
+        if self._ledger:
+            for entry in outcome.entries:
+                ctx.emit(_ledger_entry(sku, location_id, entry), key=text)
+        for finding in outcome.findings:
+            ctx.emit(_notice(sku, location_id, finding, stock, outcome), key=text)
+        if stock.available != before:
+            for alert in crossings(stock, sku, location_id, before, self._low, self._rearm):
+                ctx.emit(alert, key=text)
+
+    def _check_location(self, location_id: str) -> None:
+        if self._locations and location_id not in self._locations:
+            raise Reject("unknown-location")
+
+    def _time_ms(self, ctx: Context[Stock]) -> int:
+        """Return the event's time.
+
+        Raises:
+            Reject: it is too far from the event's arrival.
+        """
+        time_ms, arrival_ms = round(ctx.event_time * 1000), ctx.arrival_time * 1000
+        if arrival_ms - time_ms > self._lateness_ms:
+            raise Reject("too-late")
+        if time_ms - arrival_ms > self._earliness_ms:
+            raise Reject("from-the-future")
+        return time_ms
 
 
-def _report(
-    kind: Literal["over-closed", "negative-on-hand"],
-    stock_key: StockKey,
-    order_id: str,
-    line_id: str,
-    line: Line,
-    stock: Stock,
-    ctx: Context[Stock],
-) -> None:
-    sku, location_id = stock_key
-    anomaly = InventoryAnomaly(
-        kind=kind,
+def _ledger_entry(sku: str, location_id: str, entry: Entry) -> LedgerEntry:
+    change = entry.change
+    return LedgerEntry(
         sku=sku,
         location_id=location_id,
-        order_id=order_id,
-        line_id=line_id,
-        placed=line.placed,
-        cancelled=line.cancelled,
-        shipped=line.shipped,
-        on_hand=stock.on_hand,
+        version=entry.version,
+        what=str(change.__struct_config__.tag),
+        event_id=entry.event_id,
+        event_type=entry.event_type,
+        units=getattr(change, "quantity", 0),
+        before=entry.before,
+        after=entry.after,
+        why=_reason(change),
+        who=getattr(change, "who", None),
+        note=entry.note,
     )
-    ctx.emit(anomaly, key="|".join(stock_key))
 
 
-def _stocks(lines: Iterable[OrderLine]) -> list[StockKey]:
-    return [(line.sku, line.location_id) for line in lines]
+def _reason(change: Change) -> str:
+    """Return what a change is about, as the first of these that it has."""
+    for name in ("line", "transfer", "reservation", "reason"):
+        value = getattr(change, name, None)
+        if value is not None:
+            return str(value)
+    return ""
 
 
-def _by_stock(
-    order_id: str, lines: Sequence[OrderLine], change_of: Callable[[int], Line]
-) -> dict[StockKey, list[Change]]:
-    """Check the lines and gather them by stock; a line given twice at one stock is one sum.
+def _notice(sku: str, location_id: str, finding: Finding, stock: Stock, outcome: Outcome) -> Event:
+    if finding.kind not in ("drift", "outdated-count"):
+        return InventoryAnomaly(
+            kind=finding.kind,
+            sku=sku,
+            location_id=location_id,
+            subject=finding.subject,
+            quantity=finding.quantity,
+            detail=finding.detail,
+            on_hand=stock.on_hand,
+            version=stock.version,
+        )
+    (count,) = [
+        entry.change
+        for entry in outcome.entries
+        if entry.event_id == finding.subject and isinstance(entry.change, c.Counted)
+    ]
+    return CountMismatch(
+        sku=sku,
+        location_id=location_id,
+        count_id=finding.subject,
+        counted=count.quantity,
+        drift=finding.quantity,
+        applied=finding.kind == "drift",
+        detail=finding.detail,
+        version=stock.version,
+    )
 
-    Raises:
-        Reject: a line makes no sense; the event as a whole is refused.
-    """
+
+def _line_of(order_id: str, line_id: str) -> str:
     if not order_id:
         raise Reject("no-order")
-    if not lines:
-        raise Reject("no-lines")
-    quantities: dict[StockKey, dict[str, int]] = {}
-    for line in lines:
-        _refuse_unusable(line.sku, line.location_id, line.quantity)
-        if not line.line_id:
-            raise Reject("no-line")
-        at_stock = quantities.setdefault((line.sku, line.location_id), {})
-        at_stock[line.line_id] = at_stock.get(line.line_id, 0) + line.quantity
-    return {
-        stock: [(line_key(order_id, line_id), line_id, change_of(quantity))
-                for line_id, quantity in at_stock.items()]
-        for stock, at_stock in quantities.items()
-    }  # fmt: skip
+    if not line_id:
+        raise Reject("no-line")
+    return line_key(order_id, line_id)
 
 
-def _refuse_unusable(sku: str, location_id: str, quantity: int) -> None:
-    if not sku:
-        raise Reject("no-sku")
-    if not location_id:
-        raise Reject("no-location")
-    if quantity <= 0:
-        raise Reject("quantity-not-positive")
-    if quantity > LARGEST_QUANTITY:
-        raise Reject("quantity-too-large")
+def _require(holds: bool, name: str, what: str) -> None:
+    if not holds:
+        raise ConfigError(f"processors.inventory.{name}: {what}")

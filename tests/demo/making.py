@@ -34,26 +34,26 @@ def payment(
 
 
 def receipt(id: str, quantity: int, *, kind: Kind = "event") -> Record:
-    data = {"receipt_id": id, "sku": "s", "location_id": "x", "quantity": quantity}
+    data = {"receiptId": id, "sku": "s", "locationId": "x", "quantity": quantity}
     return event("StockReceived", data, kind=kind)
 
 
 def order(type: str, id_field: str, id: str, order_id: str, *quantities: int) -> Record:
     lines = [
-        {"line_id": str(n), "sku": "s", "location_id": "x", "quantity": quantity}
+        {"lineId": str(n), "sku": "s", "locationId": "x", "quantity": quantity}
         for n, quantity in enumerate(quantities, 1)
         if quantity
     ]
-    return event(type, {id_field: id, "order_id": order_id, "lines": lines})
+    return event(type, {id_field: id, "orderId": order_id, "lines": lines})
 
 
 def placed(order_id: str, *quantities: int) -> Record:
-    return order("OrderPlaced", "order_id", order_id, order_id, *quantities)
+    return order("OrderPlaced", "orderId", order_id, order_id, *quantities)
 
 
 def cancelled(id: str, order_id: str, *quantities: int) -> Record:
-    return order("OrderCancelled", "cancellation_id", id, order_id, *quantities)
+    return order("OrderCancelled", "cancellationId", id, order_id, *quantities)
 
 
 def shipped(id: str, order_id: str, *quantities: int) -> Record:
-    return order("OrderShipped", "shipment_id", id, order_id, *quantities)
+    return order("OrderShipped", "shipmentId", id, order_id, *quantities)

@@ -41,7 +41,13 @@ def flagged(id: str, payment_id: str, amount: int, in_window: int) -> OutboxEntr
 
 
 def oversold(id: str, cause: str = "o1", sku: str = "s") -> OutboxEntry:
-    return OutboxEntry(id, "Oversold", cause, {"sku": sku, "location_id": "x"})
+    return OutboxEntry(id, "Oversold", cause, {"sku": sku, "locationId": "x"})
+
+
+def entry(id: str, version: int, before: Level, after: Level) -> OutboxEntry:
+    levels = [[level.on_hand, level.committed, 0, level.available] for level in (before, after)]
+    data = {"sku": "s", "locationId": "x", "version": version}
+    return OutboxEntry(id, "LedgerEntry", id, data | {"before": levels[0], "after": levels[1]})
 
 
 @pytest.fixture
@@ -50,9 +56,23 @@ def observed() -> Observed:
         marks=4,
         levels={"s|x": Level(1, 3, -2)},
         spend={"c": {"EUR": (2, 80_000)}},
-        outbox=[flagged("a", "p1", 30_000, 1), flagged("b", "p2", 50_000, 2), oversold("c")],
+        outbox=[
+            flagged("a", "p1", 30_000, 1),
+            flagged("b", "p2", 50_000, 2),
+            oversold("c"),
+            entry("d", 1, Level(0, 0, 0), Level(1, 0, 1)),
+            entry("e", 2, Level(1, 0, 1), Level(1, 3, -2)),
+        ],
         dead_letters=Counter({b"junk": 1}),
     )
+
+
+def with_stock(o: Observed, level: Level, sku: str = "s") -> Observed:
+    """Return a result in which a stock is another, and the ledger says so too."""
+    entries = [each for each in o.outbox if each.type != "LedgerEntry" or sku != "s"]
+    made = entry("y", 1, Level(0, 0, 0), level)
+    made.data["sku"] = sku
+    return replace(o, levels=o.levels | {f"{sku}|x": level}, outbox=[*entries, made])
 
 
 def failed(checks: list[Check]) -> dict[str, str]:
@@ -80,19 +100,34 @@ DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
         "card c is missing",
     ),
     "an order commits twice": (
-        lambda o: replace(o, levels={"s|x": Level(1, 6, -5)}),
+        lambda o: with_stock(o, Level(1, 6, -5)),
         "stock right",
         "stock s|x is",
     ),
     "available contradicts its parts": (
-        lambda o: replace(o, levels={"s|x": Level(1, 3, 0)}),
+        lambda o: with_stock(o, Level(1, 3, 0)),
         "stock right",
         "stock s|x is",
     ),
     "stock from nowhere": (
-        lambda o: replace(o, levels=o.levels | {"t|x": Level(1, 0, 1)}),
+        lambda o: with_stock(o, Level(1, 0, 1), "t"),
         "stock right",
         "stock t|x should not be there",
+    ),
+    "a ledger entry is lost": (
+        lambda o: replace(o, outbox=[each for each in o.outbox if each.id != "d"]),
+        "ledger = stock",
+        "ledger of s|x: entry 2 follows 0",
+    ),
+    "a ledger entry is there twice": (
+        lambda o: replace(o, outbox=[*o.outbox, replace(o.outbox[-1], id="z")]),
+        "ledger = stock",
+        "ledger of s|x: entry 2 follows 2",
+    ),
+    "the ledger ends elsewhere": (
+        lambda o: replace(o, outbox=o.outbox[:-1]),
+        "ledger = stock",
+        "the ledger's end for stock s|x is",
     ),
     "an alert is missing": (
         lambda o: replace(o, outbox=o.outbox[1:]),
@@ -115,12 +150,12 @@ DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
         "alert for payment p9 should not be there",
     ),
     "an alert saw the wrong history": (
-        lambda o: replace(o, outbox=[o.outbox[0], flagged("b", "p2", 50_000, 1), o.outbox[2]]),
+        lambda o: replace(o, outbox=[o.outbox[0], flagged("b", "p2", 50_000, 1), *o.outbox[2:]]),
         "each fraud alert once",
         "alert for payment p2 is",
     ),
     "an oversold stock sent no alert": (
-        lambda o: replace(o, outbox=o.outbox[:2]),
+        lambda o: replace(o, outbox=o.outbox[:2] + o.outbox[3:]),
         "oversold alerts right",
         "no oversold alert for stock s|x",
     ),

@@ -13,10 +13,10 @@ from streamproc_benchmarks.demo.workload import Record, Workload
 
 _IDS = {
     "PaymentAuthorized": "payment_id",
-    "OrderPlaced": "order_id",
-    "OrderCancelled": "cancellation_id",
-    "OrderShipped": "shipment_id",
-    "StockReceived": "receipt_id",
+    "OrderPlaced": "orderId",
+    "OrderCancelled": "cancellationId",
+    "OrderShipped": "shipmentId",
+    "StockReceived": "receiptId",
 }
 
 
@@ -90,7 +90,7 @@ def test_payments_are_keyed_by_card_orders_by_order_and_stock_by_sku() -> None:
     for record in made(1, 3_000):
         if record.kind == "event":
             event = envelope(record)
-            field = fields.get(event["type"], "order_id")
+            field = fields.get(event["type"], "orderId")
             assert record.partition_key == event["data"][field]
 
 
@@ -99,12 +99,12 @@ def test_nothing_is_shipped_that_the_opening_stock_does_not_cover() -> None:
     left: Counter[tuple[str, str]] = Counter()
     for record in workload.opening():
         receipt = envelope(record)["data"]
-        left[receipt["sku"], receipt["location_id"]] += receipt["quantity"]
+        left[receipt["sku"], receipt["locationId"]] += receipt["quantity"]
     shipped = 0
     for record in workload.records():
         if record.kind == "event" and envelope(record)["type"] == "OrderShipped":
             for line in envelope(record)["data"]["lines"]:
-                left[line["sku"], line["location_id"]] -= line["quantity"]
+                left[line["sku"], line["locationId"]] -= line["quantity"]
                 shipped += line["quantity"]
     assert shipped > 1_000
     assert min(left.values()) >= 0

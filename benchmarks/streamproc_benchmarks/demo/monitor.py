@@ -56,7 +56,7 @@ class Alerts:
                 self.reasons.update(entry.data["reasons"])
             elif entry.type == "Oversold":
                 self.oversold_alerts += 1
-                self.oversold.add((entry.data["sku"], entry.data["location_id"]))
+                self.oversold.add((entry.data["sku"], entry.data["locationId"]))
 
 
 class Monitor:

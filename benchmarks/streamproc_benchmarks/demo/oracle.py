@@ -29,10 +29,10 @@ FRAUD_SETTINGS: Final = {
 
 _ID_FIELDS: Final = {
     "PaymentAuthorized": "payment_id",
-    "OrderPlaced": "order_id",
-    "OrderCancelled": "cancellation_id",
-    "OrderShipped": "shipment_id",
-    "StockReceived": "receipt_id",
+    "OrderPlaced": "orderId",
+    "OrderCancelled": "cancellationId",
+    "OrderShipped": "shipmentId",
+    "StockReceived": "receiptId",
 }
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -135,7 +135,7 @@ def _by_line(orders: list[dict[str, Any]]) -> Counter[tuple[str, str, str]]:
     quantities: Counter[tuple[str, str, str]] = Counter()
     for order in orders:
         for line in order["lines"]:
-            quantities[_stock_key(line), order["order_id"], line["line_id"]] += line["quantity"]
+            quantities[_stock_key(line), order["orderId"], line["lineId"]] += line["quantity"]
     return quantities
 
 
@@ -186,7 +186,7 @@ def _judge(history: list[tuple[int, str, int]]) -> Flag:
 
 
 def _stock_key(data: dict[str, Any]) -> str:
-    return f"{data['sku']}|{data['location_id']}"
+    return f"{data['sku']}|{data['locationId']}"
 
 
 def _microseconds(time: str) -> int:

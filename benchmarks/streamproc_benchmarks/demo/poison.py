@@ -32,16 +32,16 @@ def _payment(number: int, **changed: Any) -> bytes:
 
 
 def _order(number: int, quantity: int) -> bytes:
-    line = {"line_id": "1", "sku": "SKU-0000", "location_id": "ams", "quantity": quantity}
-    data = {"order_id": f"bad-order-{number}", "lines": [line]}
+    line = {"lineId": "1", "sku": "SKU-0000", "locationId": "ams", "quantity": quantity}
+    data = {"orderId": f"bad-order-{number}", "lines": [line]}
     return _envelope("OrderPlaced", number, data)
 
 
 def _receipt(number: int) -> bytes:
     data = {
-        "receipt_id": f"bad-receipt-{number}",
+        "receiptId": f"bad-receipt-{number}",
         "sku": "SKU-0000",
-        "location_id": "ams",
+        "locationId": "ams",
         "quantity": -5,
     }
     return _envelope("StockReceived", number, data)

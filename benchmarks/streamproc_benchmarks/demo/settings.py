@@ -60,6 +60,7 @@ scan_interval = 0.5
 {thresholds}
 
 [processors.inventory]
+max_lateness = 0  # the shop's day is not the one on the wall clock
 """,
         encoding="utf-8",
     )

@@ -138,15 +138,15 @@ class Shop:
         skus = {self._skewed(self._skus): None for _ in range(rng.choice((1, 1, 2, 3)))}
         lines: list[Line] = [
             {
-                "line_id": str(n),
+                "lineId": str(n),
                 "sku": sku,
-                "location_id": location,
+                "locationId": location,
                 "quantity": rng.choice((1, 1, 2, 3)),
             }
             for n, sku in enumerate(skus, 1)
         ]
         self._plan_fate(order_id, lines)
-        return self._happening("OrderPlaced", order_id, {"order_id": order_id, "lines": lines})
+        return self._happening("OrderPlaced", order_id, {"orderId": order_id, "lines": lines})
 
     def _plan_fate(self, order_id: str, lines: list[Line]) -> None:
         """Cancel some orders, ship most, some in parts; the rest stay open."""
@@ -167,20 +167,20 @@ class Shop:
             self._later(second, lambda: self._shipped(order_id, lines[1:]))
 
     def _cancelled(self, order_id: str, lines: list[Line]) -> Happening:
-        data = {"cancellation_id": f"cancel-{self._number():07}", "order_id": order_id}
+        data = {"cancellationId": f"cancel-{self._number():07}", "orderId": order_id}
         return self._happening("OrderCancelled", order_id, data | {"lines": lines})
 
     def _shipped(self, order_id: str, lines: list[Line]) -> Happening | None:
         """Ship what the opening stock covers; what it does not cover waits for ever."""
         covered = []
         for line in lines:
-            stock = (line["sku"], line["location_id"])
+            stock = (line["sku"], line["locationId"])
             if line["quantity"] <= self._shippable[stock]:
                 self._shippable[stock] -= line["quantity"]
                 covered.append(line)
         if not covered:
             return None
-        data = {"shipment_id": f"ship-{self._number():07}", "order_id": order_id}
+        data = {"shipmentId": f"ship-{self._number():07}", "orderId": order_id}
         return self._happening("OrderShipped", order_id, data | {"lines": covered})
 
     def _receipt(self, stock: Stock, quantity: int) -> Happening:
@@ -189,9 +189,9 @@ class Shop:
             "StockReceived",
             sku,
             {
-                "receipt_id": f"receipt-{self._number():07}",
+                "receiptId": f"receipt-{self._number():07}",
                 "sku": sku,
-                "location_id": location,
+                "locationId": location,
                 "quantity": quantity,
             },
         )

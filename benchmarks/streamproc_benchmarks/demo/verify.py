@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from streamproc_benchmarks.demo.observe import Observed, OutboxEntry
-from streamproc_benchmarks.demo.oracle import Expected, Flag
+from streamproc_benchmarks.demo.oracle import Expected, Flag, Level
 
 __all__ = ["Check", "Tally", "check_counters", "verify"]
 
 K = TypeVar("K", bound=Hashable)
+
+_USUAL: Final = {"PaymentFlagged", "Oversold", "LedgerEntry", "StockLow", "BackInStock"}
+"""What a sound run emits; an anomaly is none of it."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -53,6 +56,7 @@ def verify(expected: Expected, observed: Observed) -> list[Check]:
         _check_stock(expected, observed),
         _check_flags(expected, observed.outbox),
         _check_oversold(expected, observed.outbox),
+        _check_ledger(observed),
         _check_dead_letters(expected, observed),
     ]
 
@@ -120,10 +124,10 @@ def _check_oversold(expected: Expected, outbox: Sequence[OutboxEntry]) -> Check:
     which must have dipped because they end there, does not.
     """
     entries = [entry for entry in outbox if entry.type == "Oversold"]
-    stocks = {f"{entry.data['sku']}|{entry.data['location_id']}" for entry in entries}
+    stocks = {f"{entry.data['sku']}|{entry.data['locationId']}" for entry in entries}
     must = {stock for stock, level in expected.levels.items() if level.available < 0}
     causes = Counter(
-        f"{entry.data['sku']}|{entry.data['location_id']} by {entry.cause}" for entry in entries
+        f"{entry.data['sku']}|{entry.data['locationId']} by {entry.cause}" for entry in entries
     )
     differences = _repeated("oversold alert for", causes)
     differences += [f"no oversold alert for stock {stock}" for stock in sorted(must - stocks)]
@@ -134,10 +138,31 @@ def _check_oversold(expected: Expected, outbox: Sequence[OutboxEntry]) -> Check:
     differences += [
         f"an alert that nothing gives cause for: {entry.type} {entry.data}"
         for entry in outbox
-        if entry.type not in ("PaymentFlagged", "Oversold")
+        if entry.type not in _USUAL
     ]
     detail = f"{len(entries)} Oversold alerts on {len(stocks)} stocks"
     return Check("oversold alerts right", detail, differences)
+
+
+def _check_ledger(observed: Observed) -> Check:
+    """Follow the ledger of each stock from nothing to its levels, without a break."""
+    differences = []
+    reached: dict[str, tuple[int, list[int]]] = {}
+    entries = [entry for entry in observed.outbox if entry.type == "LedgerEntry"]
+    for entry in entries:
+        data = entry.data
+        stock = f"{data['sku']}|{data['locationId']}"
+        version, levels = reached.get(stock, (0, [0] * len(data["before"])))
+        if (data["version"], data["before"]) != (version + 1, levels):
+            differences.append(f"ledger of {stock}: entry {data['version']} follows {version}")
+        reached[stock] = (data["version"], data["after"])
+    ends = {
+        stock: Level(on_hand=levels[0], committed=levels[1], available=levels[-1])
+        for stock, (_, levels) in reached.items()
+    }
+    differences += _differences("the ledger's end for stock", observed.levels, ends)
+    detail = f"{len(entries):,} entries, from nothing to the stock, without a break"
+    return Check("ledger = stock", detail, differences)
 
 
 def _check_dead_letters(expected: Expected, observed: Observed) -> Check:

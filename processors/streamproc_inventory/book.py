@@ -1,0 +1,154 @@
+"""What a stock remembers beside its levels, each part bounded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from streamproc_inventory.changes import Change
+
+__all__ = ["Book", "Ended", "Limits", "Line", "Parked", "Reservation", "Waiting"]
+
+Ended = Literal["committed", "released", "expired"]
+"""The terminal states of a reservation."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much a stock may remember.
+
+    Attributes:
+        open_lines: lines and reservations that are open, or wait for their order or creation.
+        settled_lines: lines that are done, and reservations that have ended; oldest go first.
+        moves: latest moves of goods, by which a count of an earlier moment is brought up to date.
+        parked: events that wait for earlier ones of their sequence.
+    """
+
+    open_lines: int = 100_000
+    settled_lines: int = 100
+    moves: int = 100
+    parked: int = 1_000
+
+
+class Line(msgspec.Struct, array_like=True, gc=False):
+    """What is known of one order line: units of it, by what became of them.
+
+    Attributes:
+        promised: by a committed reservation; counts until the order itself has arrived.
+        since_ms: time of the first event about it, while its order has not arrived.
+    """
+
+    placed: int = 0
+    cancelled: int = 0
+    shipped: int = 0
+    returned: int = 0
+    promised: int = 0
+    since_ms: int = 0
+
+    @property
+    def open(self) -> int:
+        """The units still promised."""
+        units = (self.placed or self.promised) - self.cancelled - self.shipped
+        return units if units > 0 else 0
+
+    @property
+    def over_closed(self) -> int:
+        """Units closed beyond what was placed; 0 as long as the order has not arrived."""
+        return max(self.cancelled + self.shipped - self.placed, 0) if self.placed else 0
+
+    @property
+    def over_returned(self) -> int:
+        """Units returned beyond what was shipped; 0 as long as the shipment may still come."""
+        if not self.returned or not (self.shipped or self.is_settled):
+            return 0
+        return max(self.returned - self.shipped, 0)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the order arrived and nothing of the line is left to do."""
+        return self.placed > 0 and self.placed <= self.cancelled + self.shipped
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether forgetting the line could make a level wrong.
+
+        It could while units are promised, and while something is known of it that must be taken
+        off its order when that arrives. Returns change no promise.
+        """
+        if self.placed:
+            return self.placed > self.cancelled + self.shipped
+        return bool(self.cancelled or self.shipped or self.promised)
+
+
+class Reservation(msgspec.Struct, array_like=True, gc=False):
+    """Units held until a moment."""
+
+    quantity: int
+    expires_ms: int
+
+
+class Waiting(msgspec.Struct, array_like=True, gc=False):
+    """The end of a reservation whose creation has not arrived."""
+
+    ended: Ended
+    since_ms: int
+
+
+class Parked(msgspec.Struct, array_like=True):
+    """An event that waits for earlier ones of its sequence."""
+
+    change: Change
+    event_id: str
+    event_type: str
+    time_ms: int
+
+
+class Book(msgspec.Struct, omit_defaults=True):
+    """A stock's memory.
+
+    Attributes:
+        lines: order lines that are needed (see `Line.is_needed`), by `line_key`.
+        settled: lines that are not, most recent last.
+        reservations: live ones, by id.
+        early: ends whose reservation has not been created yet.
+        ended: reservations in their terminal state, most recent last.
+        moves: (time in ms, units) of goods since the last count, in the order of time.
+        folded_ms: moves up to here are not in `moves` any more.
+        counted_ms, counted_by: moment and id of the count that on_hand rests on.
+        sequence: number of the last event applied in the stock's sequence.
+        parked: by their number, those beyond it.
+        gap: number of the gap's first event that was told as missing; 0 for none.
+        damaged_short, quality_control_short: units taken out of these beyond what was in them:
+            the levels show 0 while it lasts.
+        over_closed, over_returned: units by which order lines contradict themselves.
+        policy_ms, policy_by: time and id of the policy that holds.
+        low_stock, low_stock_rearm: its thresholds; None leaves them to the processor.
+        armed: whether available has been above the threshold since the last `StockLow`.
+    """
+
+    lines: dict[str, Line] = {}
+    settled: dict[str, Line] = {}
+    reservations: dict[str, Reservation] = {}
+    early: dict[str, Waiting] = {}
+    ended: dict[str, Ended] = {}
+    moves: list[tuple[int, int]] = []
+    folded_ms: int | None = None
+    counted_ms: int | None = None
+    counted_by: str = ""
+    sequence: int = 0
+    parked: dict[int, Parked] = {}
+    gap: int = 0
+    damaged_short: int = 0
+    quality_control_short: int = 0
+    over_closed: int = 0
+    over_returned: int = 0
+    policy_ms: int | None = None
+    policy_by: str = ""
+    low_stock: int | None = None
+    low_stock_rearm: int | None = None
+    armed: bool = False
+
+    @property
+    def open(self) -> int:
+        """How many entries it holds that must not be forgotten."""
+        return len(self.lines) + len(self.reservations) + len(self.early)
