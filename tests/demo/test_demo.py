@@ -63,7 +63,7 @@ def test_a_run_with_a_kill_and_a_split_is_verified(start: Callable[..., Demo]) -
 
     assert demo.returncode == 0, output
     assert "nothing lost, nothing twice" in output
-    assert output.count("✓") == 8
+    assert output.count("✓") == 9
     split = re.search(r"shard (\d+) is split into shard 4 and shard 5", output)
     assert split is not None
     assert f"shard {split[1]} is read to its end; shard 4 and shard 5 go on" in output
