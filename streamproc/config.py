@@ -16,6 +16,7 @@ __all__ = [
     "ENV_PREFIX",
     "BatchConfig",
     "Config",
+    "DeadLetterConfig",
     "DedupeConfig",
     "HttpConfig",
     "LeaseConfig",
@@ -154,6 +155,18 @@ class OutboxConfig(Section, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class DeadLetterConfig(Section, frozen=True, kw_only=True):
+    """`[dead_letters]`: where records go that could not be processed."""
+
+    sink: Annotated[
+        str | None,
+        Meta(description="sink that dead letters are relayed to; unset leaves them in Redis"),
+    ] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="the sink's own settings, a table [dead_letters.options]")
+    ] = msgspec.field(default_factory=dict)
+
+
 class LeaseConfig(Section, frozen=True, kw_only=True):
     """`[leases]`: how workers share the shards."""
 
@@ -233,6 +246,7 @@ class Config(Section, frozen=True, kw_only=True):
     redis: RedisConfig = RedisConfig()
     dedupe: DedupeConfig = DedupeConfig()
     outbox: OutboxConfig = OutboxConfig()
+    dead_letters: DeadLetterConfig = DeadLetterConfig()
     leases: LeaseConfig = LeaseConfig()
     http: HttpConfig = HttpConfig()
     worker: WorkerConfig = WorkerConfig()

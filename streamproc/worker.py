@@ -41,7 +41,7 @@ from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.processor import Processor
 from streamproc.redis_client import connect_redis
 from streamproc.shard_pool import ShardPool
-from streamproc.sinks.relay import Relays, open_relays
+from streamproc.sinks.relay import Relays, open_letter_relays, open_relays
 from streamproc.state.cache import CellCache
 from streamproc.state.partitions import claim_partitions
 from streamproc.state.store import RedisStateStore
@@ -108,6 +108,7 @@ class Worker:
         self._pool.attach(self._coordinator)
         self._kinesis: KinesisApi | None = None
         self._relays: Relays | None = None
+        self._letter_relays: Relays | None = None
         self._stopping = asyncio.Event()
         self._fatal: BaseException | None = None
         self._state: Literal["starting", "running", "draining", "stopped"] = "starting"
@@ -140,6 +141,9 @@ class Worker:
             self._relays = await stack.enter_async_context(
                 open_relays(self._config, self._redis, self._keys, self.worker_id)
             )
+            self._letter_relays = await stack.enter_async_context(
+                open_letter_relays(self._config, self._redis, self._keys, self.worker_id)
+            )
             await self._coordinator.start()
             background = [
                 asyncio.create_task(self._coordinator.watch(), name="lease watch"),
@@ -169,6 +173,7 @@ class Worker:
         changes = self._coordinator.statistics() if self._coordinated else LeaseStatistics()
         budget = self._budget.statistics()
         relay = self._relays.statistics() if self._relays is not None else None
+        letters = self._letter_relays.statistics() if self._letter_relays is not None else None
         return WorkerStatus(
             worker_id=self.worker_id,
             group=self._config.group,
@@ -191,6 +196,10 @@ class Worker:
             loop_lag_seconds=self._lag.seconds,
             outbox_delivered=0 if relay is None else relay.delivered,
             outbox_failures=0 if relay is None else relay.failures,
+            outbox_size=None if relay is None else relay.size,
+            outbox_lag_seconds=None if relay is None else relay.lag_seconds,
+            dead_letters_delivered=0 if letters is None else letters.delivered,
+            dead_letter_failures=0 if letters is None else letters.failures,
         )
 
     def is_live(self) -> bool:

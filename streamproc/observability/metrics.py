@@ -214,6 +214,28 @@ def _from_worker(made: _Families, status: WorkerStatus) -> Iterator[Metric]:
         "Deliveries that failed, wholly or in part, and are repeated.",
         status.outbox_failures,
     )
+    if status.outbox_size is not None:
+        yield made.gauge(
+            "streamproc_outbox_events",
+            "Events that wait in the outbox, as the relay at work sees it.",
+            status.outbox_size,
+        )
+    if status.outbox_lag_seconds is not None:
+        yield made.gauge(
+            "streamproc_outbox_lag_seconds",
+            "Age of the oldest event in the outbox, as the relay at work sees it.",
+            status.outbox_lag_seconds,
+        )
+    yield made.counter(
+        "streamproc_dead_letters_delivered",
+        "Dead letters that the sink acknowledged to this worker's relay.",
+        status.dead_letters_delivered,
+    )
+    yield made.counter(
+        "streamproc_dead_letter_failures",
+        "Deliveries of dead letters that failed, wholly or in part, and are repeated.",
+        status.dead_letter_failures,
+    )
     yield made.info(
         "streamproc_build",
         "What runs.",

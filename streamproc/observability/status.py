@@ -50,6 +50,11 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
         prefetched_bytes: bytes read ahead over all shards, of `prefetch_limit`.
         loop_lag_seconds: how late the event loop was at the most, in the last 15 s.
         outbox_delivered: emitted events that the relay has delivered.
+        outbox_failures: its deliveries that failed, wholly or in part.
+        outbox_size: events that wait there; None while another worker's relay is at work.
+        outbox_lag_seconds: age of the oldest of them; None likewise.
+        dead_letters_delivered: dead letters that their relay has delivered.
+        dead_letter_failures: its deliveries that failed, wholly or in part.
     """
 
     worker_id: str
@@ -69,6 +74,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag_seconds: float
     outbox_delivered: int = 0
     outbox_failures: int = 0
+    outbox_size: int | None = None
+    outbox_lag_seconds: float | None = None
+    dead_letters_delivered: int = 0
+    dead_letter_failures: int = 0
 
 
 class StatusSource(Protocol):

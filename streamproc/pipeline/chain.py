@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
 from streamproc.context import Item
+from streamproc.deadletter import DeadLetter, describe_failure
 from streamproc.errors import DecodeError, Reject
-from streamproc.pipeline.deadletter import DeadLetter, describe_failure
 from streamproc.pipeline.decode import DecodedBatch
 from streamproc.pipeline.dispatch import Dispatched, Dispatcher, Failure
 from streamproc.pipeline.engine import Engine, Moved

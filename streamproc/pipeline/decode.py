@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from streamproc.context import Item
+from streamproc.deadletter import DeadLetter, describe_failure
 from streamproc.errors import DecodeError
 from streamproc.events.envelope import read_envelope
 from streamproc.events.registry import Reading
 from streamproc.kinesis.aggregation import KPL_MAGIC
 from streamproc.kinesis.records import Record
-from streamproc.pipeline.deadletter import DeadLetter, describe_failure
 from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import key_text
 from streamproc.state.cache import CellCache

@@ -50,7 +50,7 @@ async def open_sink(options: Mapping[str, Any]) -> Sink:
     Raises:
         ConfigError: there are options.
     """
-    read_options(_Options, options, "outbox.options", "the log sink")
+    read_options(_Options, options, "options", "the log sink")
     return LogSink()
 
 

@@ -1,4 +1,4 @@
-"""Takes emitted events from the outbox to a sink; one relay of a partition works at a time."""
+"""Empties the outbox and the dead letters into sinks; one relay of a partition works at a time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from streamproc.config import Config
+from streamproc.deadletter import DeadLetter
+from streamproc.sinks.letters import LetterSink, open_letter_sink
 from streamproc.sinks.lock import RelayLock
 from streamproc.sinks.sink import OutgoingEvent, Sink, open_sink
 from streamproc.state.keys import Keys
 
-__all__ = ["OutboxRelay", "RelayStatistics", "Relays", "open_relays"]
+__all__ = [
+    "DeadLetterRelay",
+    "OutboxRelay",
+    "RelayStatistics",
+    "Relays",
+    "StreamRelay",
+    "open_letter_relays",
+    "open_relays",
+]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +38,8 @@ _MOST_BACKOFF: Final = 5.0
 _STOP_S: Final = 5.0
 _RELEASE_S: Final = 1.0
 
+T = TypeVar("T")
+
 _Entry = tuple[bytes, dict[bytes, bytes]]
 
 
@@ -35,11 +47,11 @@ class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a relay has done, and what it sees.
 
     Attributes:
-        delivered: events acknowledged by the sink.
+        delivered: entries acknowledged by the sink.
         failures: deliveries that failed, wholly or in part, and calls of Redis that failed.
         active: whether this relay is the one that delivers now.
-        size: events in the outbox, as of the last look; None while another relay is active.
-        lag_seconds: age of the oldest event there, 0 when there is none.
+        size: entries in the stream, as of the last look; None while another relay is active.
+        lag_seconds: age of the oldest one there, 0 when there is none.
     """
 
     delivered: int
@@ -49,17 +61,19 @@ class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
     lag_seconds: float | None
 
 
-class OutboxRelay:
-    """Delivers a partition's outbox in order, and removes what the sink has acknowledged.
+class StreamRelay(Generic[T]):
+    """Delivers the entries of a Redis stream in order, and removes what was acknowledged.
 
-    Invariant: an event is removed only after the sink has acknowledged it. A crash in between
-    delivers it again, under the same id. An event that the sink does not take holds back the later
-    ones of its key; other keys go on.
+    Invariant: an entry is removed only after the destination has acknowledged it. A crash in
+    between delivers it again. An entry that the destination does not take holds back the later ones
+    of its key; other keys go on.
 
     Args:
         client: Redis; not closed here.
-        keys: the partition's keys.
-        sink: the destination; not closed here.
+        stream: the stream's key.
+        lock: the key of the lock that one relay holds at a time.
+        read: makes of an entry what is delivered, and the key that its order is kept by.
+        deliver: sends; returns the indexes of what the destination has for good.
         worker_id: shown as the owner of the lock.
         batch: most events in one delivery.
         poll_interval: seconds between looks at an empty outbox.
@@ -74,8 +88,10 @@ class OutboxRelay:
     def __init__(
         self,
         client: redis.asyncio.Redis,
-        keys: Keys,
-        sink: Sink,
+        stream: str,
+        lock: str,
+        read: Callable[[_Entry], tuple[str, T]],
+        deliver: Callable[[Sequence[T]], Awaitable[set[int]]],
         worker_id: str,
         *,
         batch: int = 500,
@@ -88,15 +104,16 @@ class OutboxRelay:
         rng: random.Random | None = None,
     ) -> None:
         self._client = client
-        self._stream = keys.outbox
-        self._sink = sink
+        self._stream = stream
+        self._entry = read
+        self._deliver_to = deliver
         self._batch = batch
         self._poll_interval = poll_interval
         self._standby_interval = standby_interval
         self._wall_clock = wall_clock
         self._sleep = sleep
         self._rng = rng or random.Random()
-        self._lock = RelayLock(client, keys.relay, worker_id, lock_ttl, clock=clock, sleep=sleep)
+        self._lock = RelayLock(client, lock, worker_id, lock_ttl, clock=clock, sleep=sleep)
         self._stopping = asyncio.Event()
         self._delivered = 0
         self._failures = 0
@@ -126,7 +143,7 @@ class OutboxRelay:
                 if await self._lock.acquire():
                     await self._lead()
             except (RedisError, OSError) as error:
-                self._note_failure("the outbox's lock", error)
+                self._note_failure("the lock", error)
             except Exception as error:
                 log.exception("%s: the relay failed by a defect; starting it again", self._stream)
                 self._note_failure("the relay", error)
@@ -179,16 +196,17 @@ class OutboxRelay:
         while not self._stopping.is_set():
             entries = await self._read(start)
             waiting = [
-                (entry_id, event)
-                for entry_id, event in map(_outgoing, entries)
-                if event.key not in blocked
+                (entry[0], key, thing)
+                for entry in entries
+                for key, thing in (self._entry(entry),)
+                if key not in blocked
             ]
             if waiting:
                 done = await self._send(waiting)
                 if done is None:
                     return moved
                 moved = moved or bool(done)
-                blocked.update(e.key for at, (_, e) in enumerate(waiting) if at not in done)
+                blocked.update(key for at, (_, key, _) in enumerate(waiting) if at not in done)
             if len(entries) < self._batch:
                 break
             start = f"({entries[-1][0].decode()}"
@@ -205,10 +223,10 @@ class OutboxRelay:
             self._lag = self._age(entries[0][0]) if entries else 0.0
         return entries
 
-    async def _send(self, waiting: list[tuple[bytes, OutgoingEvent]]) -> set[int] | None:
+    async def _send(self, waiting: list[tuple[bytes, str, T]]) -> set[int] | None:
         """Deliver, remove what was acknowledged, and return its indexes; None if the sink fails."""
         try:
-            taken = await self._sink.send([event for _, event in waiting])
+            taken = await self._deliver_to([thing for _, _, thing in waiting])
             done = set(range(len(waiting))).intersection(taken)
         except Exception as error:  # Sinks are plugins: whatever they raise is a failed delivery.
             self._note_failure("the sink", error)
@@ -217,7 +235,7 @@ class OutboxRelay:
             self._delivered += len(done)
             await self._client.xdel(self._stream, *[waiting[at][0] for at in sorted(done)])
         if len(done) < len(waiting):
-            self._note_failure("the sink", f"{len(waiting) - len(done)} events not taken")
+            self._note_failure("the sink", f"{len(waiting) - len(done)} entries not taken")
         return done
 
     def _note_failure(self, what: str, why: Exception | str) -> None:
@@ -249,10 +267,52 @@ class OutboxRelay:
         return max(0.0, self._wall_clock() - milliseconds / 1000)
 
 
-class Relays:
-    """A worker's relays, one for each partition, which share the sink."""
+class OutboxRelay(StreamRelay[OutgoingEvent]):
+    """Delivers a partition's outbox: each event again under the same id, each key in order.
 
-    def __init__(self, relays: Sequence[OutboxRelay]) -> None:
+    Args:
+        client: Redis; not closed here.
+        keys: the partition's keys.
+        sink: the destination; not closed here.
+        worker_id: shown as the owner of the lock.
+        options: further arguments of `StreamRelay`.
+    """
+
+    def __init__(
+        self, client: redis.asyncio.Redis, keys: Keys, sink: Sink, worker_id: str, **options: Any
+    ) -> None:
+        super().__init__(
+            client, keys.outbox, keys.relay, _outgoing, sink.send, worker_id, **options
+        )
+
+
+class DeadLetterRelay(StreamRelay[DeadLetter]):
+    """Delivers a partition's dead letters, in any order.
+
+    Args:
+        client: Redis; not closed here.
+        keys: the partition's keys.
+        sink: the destination; not closed here.
+        worker_id: shown as the owner of the lock.
+        options: further arguments of `StreamRelay`.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        sink: LetterSink,
+        worker_id: str,
+        **options: Any,
+    ) -> None:
+        lock = keys.dead_letter_relay
+        super().__init__(client, keys.dead_letters, lock, _letter, sink.send, worker_id, **options)
+
+
+class Relays:
+    """A worker's relays of one kind, one for each partition, which share the sink."""
+
+    def __init__(self, relays: Sequence[StreamRelay[Any]]) -> None:
         self._relays = tuple(relays)
 
     async def run(self) -> None:
@@ -295,7 +355,7 @@ async def open_relays(
         client: Redis; must outlive the context.
         keys: those of each partition.
         worker_id: shown as the owner of the locks.
-        options: further arguments of each `OutboxRelay`.
+        options: further arguments of each `StreamRelay`.
 
     Raises:
         ConfigError: no such sink is installed, or an option of it is wrong.
@@ -304,11 +364,39 @@ async def open_relays(
         yield None
         return
     sink = await open_sink(config.outbox.sink, config.outbox.options)
+    relays = Relays([OutboxRelay(client, each, sink, worker_id, **options) for each in keys])
+    async with _running(relays, sink, "outbox relays"):
+        yield relays
+
+
+@asynccontextmanager
+async def open_letter_relays(
+    config: Config,
+    client: redis.asyncio.Redis,
+    keys: Sequence[Keys],
+    worker_id: str,
+    **options: Any,
+) -> AsyncIterator[Relays | None]:
+    """Relay dead letters to the configured sink, as `open_relays` does with the outboxes.
+
+    Raises:
+        ConfigError: no such sink is installed, or an option of it is wrong.
+    """
+    if config.dead_letters.sink is None:
+        yield None
+        return
+    sink = await open_letter_sink(config.dead_letters.sink, config.dead_letters.options)
+    relays = Relays([DeadLetterRelay(client, each, sink, worker_id, **options) for each in keys])
+    async with _running(relays, sink, "dead-letter relays"):
+        yield relays
+
+
+@asynccontextmanager
+async def _running(relays: Relays, sink: Sink | LetterSink, name: str) -> AsyncIterator[None]:
     try:
-        relays = Relays([OutboxRelay(client, each, sink, worker_id, **options) for each in keys])
-        task = asyncio.create_task(relays.run(), name="outbox relays")
+        task = asyncio.create_task(relays.run(), name=name)
         try:
-            yield relays
+            yield
         finally:
             relays.stop()
             await asyncio.wait((task,), timeout=_STOP_S)
@@ -318,13 +406,21 @@ async def open_relays(
         await sink.aclose()
 
 
-def _outgoing(entry: _Entry) -> tuple[bytes, OutgoingEvent]:
+def _outgoing(entry: _Entry) -> tuple[str, OutgoingEvent]:
     entry_id, fields = entry
     text = {name: fields.get(name, b"").decode() for name in (b"id", b"type", b"key", b"cause")}
-    return entry_id, OutgoingEvent(
+    event = OutgoingEvent(
         id=text[b"id"] or entry_id.decode(),
         type=text[b"type"],
         key=text[b"key"],
         cause=text[b"cause"],
         data=fields.get(b"data", b""),
     )
+    return event.key, event
+
+
+def _letter(entry: _Entry) -> tuple[str, DeadLetter]:
+    # No order to keep: a letter that cannot go holds up no other.
+    entry_id, fields = entry
+    letter = DeadLetter.from_fields({name.decode(): value for name, value in fields.items()})
+    return entry_id.decode(), letter

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 
 from streamproc.entries import find_entry
+from streamproc.errors import ConfigError
 
 __all__ = ["ENTRY_POINT_GROUP", "OutgoingEvent", "Sink", "open_sink"]
 
@@ -54,8 +55,13 @@ class Sink(Protocol):
         ...
 
 
-async def open_sink(name: str, options: Mapping[str, Any]) -> Sink:
+async def open_sink(name: str, options: Mapping[str, Any], section: str = "outbox") -> Sink:
     """Open the sink that is registered as `name`.
+
+    Args:
+        name: of the entry point.
+        options: its settings.
+        section: the table of the configuration that they come from, for messages.
 
     Raises:
         ConfigError: no such sink is installed, it cannot be imported, or an option is wrong.
@@ -63,4 +69,7 @@ async def open_sink(name: str, options: Mapping[str, Any]) -> Sink:
     opener = cast(
         "Callable[[Mapping[str, Any]], Awaitable[Sink]]", find_entry(ENTRY_POINT_GROUP, name)
     )
-    return await opener(options)
+    try:
+        return await opener(options)
+    except ConfigError as error:
+        raise ConfigError(f"[{section}] {error}") from error

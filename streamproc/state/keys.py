@@ -10,6 +10,7 @@ that a commit touches one slot of a Redis Cluster:
     sp:{group:p}:outbox               stream  emitted events that wait for the relay
     sp:{group:p}:dlq                  stream  dead letters
     sp:{group:p}:relay                string  the lock of the worker that relays the outbox
+    sp:{group:p}:dlq-relay            string  the lock of the worker that relays the dead letters
 
 What belongs to the whole group is in no commit:
 
@@ -71,6 +72,7 @@ class Keys:
         self.outbox = f"{prefix}outbox"
         self.dead_letters = f"{prefix}dlq"
         self.relay = f"{prefix}relay"
+        self.dead_letter_relay = f"{prefix}dlq-relay"
         self._seen = f"{prefix}seen:"
         self._state = f"{prefix}s:"
 

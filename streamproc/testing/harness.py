@@ -12,10 +12,10 @@ from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
+from streamproc.deadletter import DeadLetter
 from streamproc.events.envelope import encode_envelope, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.kinesis.records import Record
-from streamproc.pipeline.deadletter import DeadLetter
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
@@ -245,17 +245,7 @@ class Harness:
     @property
     def dead_letters(self) -> list[DeadLetter]:
         """Everything put aside so far, in order."""
-        return [
-            msgspec.convert(
-                {
-                    name: value if name == "data" else value.decode()
-                    for name, value in entry.items()
-                },
-                DeadLetter,
-                strict=False,
-            )
-            for entry in self.store.dead_letters
-        ]
+        return [DeadLetter.from_fields(entry) for entry in self.store.dead_letters]
 
     @property
     def statistics(self) -> ShardStatistics:

@@ -144,7 +144,14 @@ def test_leases_are_mine_another_workers_or_nobodys() -> None:
 
 def test_the_worker_itself() -> None:
     worker = FakeWorker(
-        prefetched_bytes=5, loop_lag_seconds=0.25, outbox_delivered=8, outbox_failures=9
+        prefetched_bytes=5,
+        loop_lag_seconds=0.25,
+        outbox_delivered=8,
+        outbox_failures=9,
+        outbox_size=11,
+        outbox_lag_seconds=1.5,
+        dead_letters_delivered=12,
+        dead_letter_failures=13,
     )
     registry = registry_of(worker)
     assert value(registry, "streamproc_ready") == 1
@@ -153,6 +160,10 @@ def test_the_worker_itself() -> None:
     assert value(registry, "streamproc_event_loop_lag_seconds") == 0.25
     assert value(registry, "streamproc_outbox_delivered_events_total") == 8
     assert value(registry, "streamproc_outbox_failures_total") == 9
+    assert value(registry, "streamproc_outbox_events") == 11
+    assert value(registry, "streamproc_outbox_lag_seconds") == 1.5
+    assert value(registry, "streamproc_dead_letters_delivered_total") == 12
+    assert value(registry, "streamproc_dead_letter_failures_total") == 13
     worker.change(ready=False)
     assert value(registry, "streamproc_ready") == 0
 
@@ -212,6 +223,8 @@ def full_worker() -> FakeWorker:
     return FakeWorker(
         shards=[shard("a", emitted_by_processor={"p": 1}, failed_by_processor={"p": 1})],
         lease_changes={"acquired": 1},
+        outbox_size=0,
+        outbox_lag_seconds=0.0,
     )
 
 

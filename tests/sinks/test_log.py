@@ -33,5 +33,5 @@ async def test_it_writes_to_standard_output(capsys: pytest.CaptureFixture[str]) 
 
 
 async def test_it_has_no_options() -> None:
-    with pytest.raises(ConfigError, match=r"outbox\.options\.colour: the log sink"):
+    with pytest.raises(ConfigError, match=r"\[outbox\] options\.colour: the log sink"):
         await open_sink("log", {"colour": "red"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -23,6 +25,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         arrival: seconds since the epoch at which Kinesis took the record.
         attempts: how often a handler was tried; 0 when none was.
         event_id: the event's id, if it was decoded that far.
+        sub: index inside the KPL aggregate that the record came in, else 0.
     """
 
     reason: str
@@ -38,6 +41,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str = ""
     event_id: str = ""
     handler: str = ""
+    sub: int = 0
 
     @classmethod
     def of(
@@ -53,8 +57,32 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             partition_key=record.partition_key,
             arrival=record.approximate_arrival_timestamp,
             data=record.data,
+            sub=record.sub,
             **facts,  # type: ignore[arg-type]  # the remaining fields, by name
         )
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, bytes]) -> DeadLetter:
+        """Read what `fields` wrote, of this release or an earlier one.
+
+        Raises:
+            msgspec.ValidationError: it is no dead letter.
+        """
+        known = {
+            name: value if name == "data" else value.decode()
+            for name, value in fields.items()
+            if name in cls.__struct_fields__
+        }
+        return msgspec.convert(known, cls, strict=False)
+
+    @property
+    def id(self) -> str:
+        """What stands for the record: the same each time that this delivery of it is put aside."""
+        return f"{self.stream}/{self.shard}/{self.sequence}/{self.sub}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything but the payload."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "data"}
 
     def fields(self) -> list[str | bytes]:
         """Return the stream entry: field, value, field, value..."""
