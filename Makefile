@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance crash-campaign check lint types bench lock clean
+.PHONY: demo test conformance crash-campaign dynamodb check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -31,6 +31,15 @@ RUNS ?= 200
 DELIVERIES ?= 1000000
 crash-campaign: $(STAMP)
 	$(BIN)/python -m tests.campaigns --runs $(RUNS) --deliveries $(DELIVERIES) $(CAMPAIGN_ARGS)
+
+# The lease stores' tests against two more DynamoDB servers, on which racing writers are settled as
+# in DynamoDB itself; needs Node and npm. Both stay out of this project's own environment.
+dynamodb: $(STAMP)
+	npm install --silent --no-save --no-package-lock --prefix .dynamodb dynalite@4.0.0
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .dynamodb/venv
+	$(BIN)/uv pip install --quiet --python .dynamodb/venv/bin/python ministack==1.5.33
+	STREAMPROC_DYNALITE=$(CURDIR)/.dynamodb STREAMPROC_MINISTACK=$(CURDIR)/.dynamodb/venv \
+	    $(BIN)/python -m pytest tests/checkpoints $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

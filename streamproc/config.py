@@ -170,9 +170,9 @@ class DeadLetterConfig(Section, frozen=True, kw_only=True):
 class LeaseConfig(Section, frozen=True, kw_only=True):
     """`[leases]`: how workers share the shards."""
 
-    store: Annotated[str, Meta(description="lease store: redis, sqlite, memory, or a plugin's")] = (
-        "redis"
-    )
+    store: Annotated[
+        str, Meta(description="lease store: redis, dynamodb, sqlite, memory, or a plugin's")
+    ] = "redis"
     options: Annotated[
         dict[str, Any], Meta(description="the store's own settings, a table [leases.options]")
     ] = msgspec.field(default_factory=dict)

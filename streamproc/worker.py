@@ -30,7 +30,7 @@ from streamproc.kinesis.reader import ShardReader
 from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.leases.shard_sync import leases_to_create
 from streamproc.leases.statistics import LeaseStatistics
-from streamproc.leases.stores import open_store
+from streamproc.leases.stores import open_store, store_options
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.looplag import LoopLag
 from streamproc.observability.status import LeaseStatus, WorkerStatus
@@ -214,9 +214,8 @@ class Worker:
 
     async def _open_lease_store(self) -> LeaseStore:
         config = self._config
-        options = dict(config.leases.options)
-        if config.leases.store == "redis":
-            options.setdefault("url", config.redis.url)
+        begin = initial_position(config.stream.initial_position)
+        options = store_options(config, self.worker_id, begin)
         return await open_store(config.leases.store, config.group, options)
 
     async def _wait_for_servers(self, kinesis: KinesisApi) -> bool:

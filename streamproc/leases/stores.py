@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
+from streamproc.config import Config
 from streamproc.entries import find_entry
 from streamproc.leases.lease import LeaseStore
+from streamproc.position import Position
 
-__all__ = ["ENTRY_POINT_GROUP", "open_store"]
+__all__ = ["ENTRY_POINT_GROUP", "open_store", "store_options"]
 
 ENTRY_POINT_GROUP = "streamproc.checkpoints"
 
@@ -23,3 +25,24 @@ async def open_store(name: str, group: str, options: Mapping[str, Any]) -> Lease
         LeaseStoreError: the store cannot be reached.
     """
     return await cast(OpenStore, find_entry(ENTRY_POINT_GROUP, name))(group, options)
+
+
+def store_options(
+    config: Config, worker_id: str | None = None, begin: Position | None = None
+) -> dict[str, Any]:
+    """Return `leases.options` with what the rest of the configuration says already.
+
+    Args:
+        config: the whole tree.
+        worker_id: who opens the store; None for a command that holds no lease.
+        begin: the position that `stream.initial_position` names.
+    """
+    known: dict[str, dict[str, Any]] = {
+        "redis": {"url": config.redis.url},
+        "dynamodb": {
+            "region": config.stream.region,
+            "worker_id": worker_id,
+            "initial_position": None if begin is None else begin.encode(),
+        },
+    }
+    return known.get(config.leases.store, {}) | config.leases.options

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,40 @@ import pytest
 
 from streamproc.leases import stores
 from streamproc.leases.lease import LeaseStore
+from tests import dynamodb_servers
 
 Backend = tuple[str, Mapping[str, Any]]
 Open = Callable[[str], Awaitable[LeaseStore]]
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+DYNAMODB_SERVERS = ("moto", "dynalite", "ministack")
+
+
+def _server(name: str) -> Callable[..., Iterator[str]]:
+    @pytest.fixture(scope="session", name=name)
+    def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+        reason = dynamodb_servers.why_not(name)
+        if reason is not None:
+            pytest.skip(reason)
+        with dynamodb_servers.running(name, tmp_path_factory.mktemp(name)) as endpoint:
+            yield endpoint
+
+    return start
+
+
+moto = _server("moto")
+dynalite = _server("dynalite")
+ministack = _server("ministack")
+
+
+def dynamodb_options(endpoint: str) -> Mapping[str, Any]:
+    """Give the options of the dynamodb store on a server of the tests."""
+    return {"endpoint_url": endpoint, "region": "us-east-1", "timeout": 30.0}
+
+
+@pytest.fixture(
+    params=["memory", "sqlite", "redis", *(f"dynamodb-{name}" for name in DYNAMODB_SERVERS)]
+)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Name a store and give the options that open one which is empty."""
     name: str = request.param
@@ -23,7 +52,15 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         return name, {"path": str(tmp_path / "leases.db")}
     if name == "redis":
         return name, {"url": request.getfixturevalue("redis_url")}
+    if name.startswith("dynamodb-"):
+        server = name.removeprefix("dynamodb-")
+        return "dynamodb", dynamodb_options(request.getfixturevalue(server))
     return name, {}
+
+
+def group_name(test: str, group: str) -> str:
+    """Name a group that no other test has; DynamoDB's tables take these characters alone."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{test}-{group}")
 
 
 @pytest.fixture
@@ -34,7 +71,7 @@ async def open_group(backend: Backend, request: pytest.FixtureRequest) -> AsyncI
 
     async def open_one(group: str) -> LeaseStore:
         # The memory store outlives a test, as a process does; so each test has groups of its own.
-        store = await stores.open_store(name, f"{request.node.name}-{group}", options)
+        store = await stores.open_store(name, group_name(request.node.name, group), options)
         opened.append(store)
         return store
 

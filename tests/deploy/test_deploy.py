@@ -11,19 +11,25 @@ from typing import Any
 import pytest
 
 from streamproc.config import WorkerConfig
+from streamproc.leases.lease import Lease, renewed
+from streamproc.leases.stores import open_store
 from streamproc.plugins import load_processors
+from streamproc.position import TRIM_HORIZON
 from streamproc.settings import load_config
 from streamproc.testing import LocalKinesis
+from tests import dynamodb_servers
+from tests.checkpoints.faulty_proxy import FaultyProxy
 from tests.worker.group import Group
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
-def policy_actions() -> set[str]:
+def policy_actions(service: str) -> set[str]:
     statements = json.loads((DEPLOY / "iam-policy.json").read_text())["Statement"]
     assert all(statement["Effect"] == "Allow" for statement in statements)
-    assert all("*" not in statement["Resource"] for statement in statements)
-    return {action for statement in statements for action in statement["Action"]}
+    assert all("*" not in str(statement["Resource"]) for statement in statements)
+    actions = {action for statement in statements for action in statement["Action"]}
+    return {action for action in actions if action.startswith(f"{service}:")}
 
 
 async def test_the_policy_allows_exactly_what_a_worker_calls(
@@ -52,7 +58,23 @@ async def test_the_policy_allows_exactly_what_a_worker_calls(
         group.publish_entries(range(10, 20), ["account"])
         await group.until_booked({"account": 20})
         await group.until(lambda: "kinesis:PutRecords" in called)
-    assert called == policy_actions()
+    assert called == policy_actions("kinesis")
+
+
+async def test_the_policy_allows_exactly_what_the_dynamodb_store_calls(tmp_path: Path) -> None:
+    lease = Lease(key="shard", checkpoint=TRIM_HORIZON)
+    with dynamodb_servers.running("moto", tmp_path) as endpoint:
+        async with FaultyProxy(endpoint) as proxy:
+            store = await open_store(
+                "dynamodb", "group", {"endpoint_url": proxy.url, "timeout": 30.0}
+            )
+            await store.create(lease)
+            await store.list()
+            await store.replace(lease, renewed(lease))
+            await store.delete(renewed(lease))
+            await store.replace(lease, renewed(lease))  # A row that is gone is looked for.
+            await store.aclose()
+    assert {f"dynamodb:{name}" for name in proxy.requests} == policy_actions("dynamodb")
 
 
 def test_the_orchestrators_wait_longer_than_a_worker_drains() -> None:
