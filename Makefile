@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance crash-campaign dynamodb check lint types bench lock clean
+.PHONY: demo test conformance inventory crash-campaign dynamodb check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -40,6 +40,11 @@ dynamodb: $(STAMP)
 	$(BIN)/uv pip install --quiet --python .dynamodb/venv/bin/python ministack==1.5.33
 	STREAMPROC_DYNALITE=$(CURDIR)/.dynamodb STREAMPROC_MINISTACK=$(CURDIR)/.dynamodb/venv \
 	    $(BIN)/python -m pytest tests/checkpoints $(TEST_ARGS)
+
+# The inventory's invariants over 10,000 random histories, in about ten minutes; CI runs some.
+inventory: $(STAMP)
+	STREAMPROC_INVENTORY_HISTORIES=$(or $(HISTORIES),10000) $(BIN)/python -m pytest --timeout 0 \
+	    tests/processors/inventory $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

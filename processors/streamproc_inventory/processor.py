@@ -140,8 +140,10 @@ class InventoryProcessor(Processor[Stock]):
     )
     def transfer(self, event: StockTransferred, ctx: Context[Stock]) -> None:
         """Move goods from one location to another, by way of the destination's incoming."""
-        split.check_quantity(event.quantity)
         source, target = event.from_location_id, event.to_location_id
+        split.check_quantity(event.quantity)
+        split.check_stock(event.sku, source)
+        split.check_stock(event.sku, target)
         if not event.transfer_id:
             raise Reject("no-transfer")
         if source == target:
@@ -155,7 +157,6 @@ class InventoryProcessor(Processor[Stock]):
             changes[event.sku, target] = [(c.Arrived(*facts), None)]
         else:
             changes[event.sku, target] = [(c.Lost(*facts), None)]
-        split.check_stock(event.sku, source)
         self._take(changes, ctx, event)
 
     @on(StockAdjusted, key=lambda event: (event.sku, event.location_id))
