@@ -25,10 +25,12 @@ class Reading:
     Attributes:
         event_type: the declared name, which scopes event ids.
         decoders: for each declared class, a function from payload bytes to an event of it.
+        direct: the class to which payloads can be decoded within their envelope; None where there
+            are several, or an older version is upcast.
         id_field: the field that holds the event id; None takes the envelope's.
     """
 
-    __slots__ = ("classes", "decoders", "event_type", "id_field", "id_prefix")
+    __slots__ = ("classes", "decoders", "direct", "event_type", "id_field", "id_prefix")
 
     def __init__(self, classes: Sequence[type[Event]], version: int) -> None:
         self.classes = tuple(classes)
@@ -36,6 +38,8 @@ class Reading:
         self.id_field = classes[0].__event_id__
         self.id_prefix = self.event_type.encode() + b"\0"
         self.decoders = tuple(_decoder_for(cls, version) for cls in classes)
+        is_direct = len(classes) == 1 and classes[0].__event_version__ == version
+        self.direct = classes[0] if is_direct else None
 
 
 class EventRegistry:

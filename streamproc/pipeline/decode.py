@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from streamproc.events.envelope import read_envelope
 from streamproc.events.registry import Reading
 from streamproc.kinesis.aggregation import KPL_MAGIC
 from streamproc.kinesis.records import Record
+from streamproc.pipeline.plans import Plan
 from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import key_text
 from streamproc.state.cache import CellCache
@@ -58,33 +58,6 @@ class DecodedBatch:
         self.has_runs = False
 
 
-class _Plan:
-    """What a wire type means for this worker: how to decode it, and whom to call.
-
-    The usual type has one class; further ones are other plugins' own classes for it.
-    """
-
-    __slots__ = ("_elsewhere", "decode", "has_async", "has_runs", "id_of", "others", "reading",
-                 "targets")  # fmt: skip
-
-    def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
-        self.reading = reading
-        self.id_of = None if reading.id_field is None else attrgetter(reading.id_field)
-        self.decode, self.targets = reading.decoders[0], targets[0]
-        self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
-        self.has_async = any(t.handler.is_async for group in targets for t in group)
-        self.has_runs = any(t.handler.is_batch for group in targets for t in group)
-        self._elsewhere: dict[int, _Plan] = {}
-
-    def in_partition(self, routes: Routes, partition: int) -> _Plan:
-        """Return the plan for events whose states lie in a partition."""
-        plan = self._elsewhere.get(partition)
-        if plan is None:
-            targets = routes.of(self.reading, partition)
-            plan = self._elsewhere[partition] = _Plan(self.reading, targets)
-        return plan
-
-
 def decode_batch(
     records: Sequence[Record],
     routes: Routes,
@@ -96,24 +69,26 @@ def decode_batch(
 ) -> DecodedBatch:
     """Decode a batch; what cannot be decoded becomes a dead letter and the rest goes on."""
     batch = DecodedBatch(records)
-    partitions = routes.partitions
-    plans: dict[str, _Plan | None] = {}
+    partitions, plans = routes.partitions, routes.plans
     ids: set[bytes] = set()
     for order, record in enumerate(records):
         try:
-            envelope = read_envelope(record.data)
-            wire_type = envelope.type
-            if wire_type in plans:
-                plan = plans[wire_type]
+            try:
+                envelope = plans.decode(record.data)
+            except msgspec.MsgspecError:
+                # A type that was not met yet, or no event at all: this way tells.
+                envelope = read_envelope(record.data)
+                plan, is_direct = plans.meet(envelope.type), False
             else:
-                plan = plans[wire_type] = _plan(routes, wire_type)
+                met = type(envelope)
+                plan, is_direct = plans.of[met], met in plans.direct
             if plan is None:
                 if dead_letter_unknown:
-                    raise DecodeError("unknown-type", f"no processor declares {wire_type!r}")
+                    raise _unknown(record)
                 batch.unknown.append(record)
                 continue
             reading, payload = plan.reading, envelope.data
-            event = plan.decode(payload)
+            event = payload if is_direct else plan.decode(payload)
             event_id = envelope.id if plan.id_of is None else plan.id_of(event)
             if not event_id:
                 raise _no_id(reading)
@@ -179,9 +154,9 @@ def split_batch(batch: DecodedBatch, partitions: int) -> dict[int, DecodedBatch]
     return shares
 
 
-def _plan(routes: Routes, wire_type: str) -> _Plan | None:
-    reading = routes.registry.reading(wire_type)
-    return None if reading is None else _Plan(reading, routes.of(reading))
+def _unknown(record: Record) -> DecodeError:
+    wire_type = read_envelope(record.data).type
+    return DecodeError("unknown-type", f"no processor declares {wire_type!r}")
 
 
 def _no_id(reading: Reading) -> DecodeError:
@@ -189,7 +164,7 @@ def _no_id(reading: Reading) -> DecodeError:
     return DecodeError("no-id", f"{reading.event_type}: {field} is empty, and it is the event id")
 
 
-def _partition(plan: _Plan, event: Any, payload: Any, digest: bytes, partitions: int) -> int:
+def _partition(plan: Plan, event: Any, payload: Any, digest: bytes, partitions: int) -> int:
     """Return where all keys of an event lie; one without keys goes by its id.
 
     Raises:

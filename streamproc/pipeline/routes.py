@@ -7,6 +7,7 @@ from typing import Any
 
 from streamproc.errors import ProcessorError
 from streamproc.events.registry import EventRegistry, Reading
+from streamproc.pipeline.plans import Plans
 from streamproc.processor import Handler, Policy, Processor, handlers_of
 from streamproc.state.cell import Codec
 from streamproc.state.keys import Keys
@@ -42,6 +43,9 @@ class Target:
 class Routes:
     """The processors of a worker and, for each declared event class, the handlers it goes to.
 
+    Attributes:
+        plans: the same by wire type, for those met so far.
+
     Args:
         processors: the plugins.
         keys: the group's keys, of one partition after the other.
@@ -70,6 +74,7 @@ class Routes:
                     target = Target(handler, index, processor.policy, codec, prefix)
                     targets.setdefault(handler.event, []).append(target)
         self.registry = EventRegistry(self._targets[0])
+        self.plans = Plans(self)
 
     def of(self, reading: Reading, partition: int = 0) -> list[list[Target]]:
         """Return the targets of each of a reading's classes, in the order of its decoders."""
