@@ -3,6 +3,7 @@
 StreamprocError
 ├── ConfigError        the configuration is wrong; names the key and what to write instead
 ├── StreamError        Kinesis refuses: no such stream, wrong credentials, unreadable answer
+│   └── StreamRecreated    the stream was deleted and created again under its name
 ├── StateStoreError    Redis is away, read-only, still loading, or timed out: try again later
 ├── StateLost          Redis is another one than the group's, or has forgotten its shards
 ├── Fenced             a newer owner of the shard has committed; this one must stop
@@ -30,6 +31,7 @@ __all__ = [
     "StateLost",
     "StateStoreError",
     "StreamError",
+    "StreamRecreated",
     "StreamprocError",
 ]
 
@@ -44,6 +46,10 @@ class ConfigError(StreamprocError):
 
 class StreamError(StreamprocError):
     """Kinesis refuses the request for good: no such stream, access denied, bad credentials."""
+
+
+class StreamRecreated(StreamError):
+    """The leases and positions belong to an earlier stream of this name."""
 
 
 class StateStoreError(StreamprocError):

@@ -177,7 +177,8 @@ class ShardPool:
         key, epoch = consumer.lease.key, consumer.lease.counter
         try:
             if ended.at_shard_end:
-                await self._leases.finish(key, child_leases(ended.children), epoch)
+                children = child_leases(ended.children, consumer.lease.stream_created)
+                await self._leases.finish(key, children, epoch)
                 names = ", ".join(child.shard_id for child in ended.children)
                 log.info("%s: read to its end; it goes on in %s", key, names or "no known shard")
             else:

@@ -26,9 +26,9 @@ from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.client import open_kinesis
 from streamproc.kinesis.errors import KinesisError
+from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.reader import ShardReader
 from streamproc.leases.lease import Lease, LeaseStore
-from streamproc.leases.shard_sync import leases_to_create
 from streamproc.leases.statistics import LeaseStatistics
 from streamproc.leases.stores import open_store, store_options
 from streamproc.leases.thread import CoordinatorThread
@@ -41,6 +41,7 @@ from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.processor import Processor
 from streamproc.redis_client import connect_redis
 from streamproc.shard_pool import ShardPool
+from streamproc.shard_watch import ShardWatch, refuse_foreign_leases
 from streamproc.sinks.relay import Relays, open_letter_relays, open_relays
 from streamproc.state.cache import CellCache
 from streamproc.state.partitions import claim_partitions
@@ -107,6 +108,8 @@ class Worker:
         )
         self._pool.attach(self._coordinator)
         self._kinesis: KinesisApi | None = None
+        self._created: int | None = None
+        self._listed: list[ShardInfo] = []
         self._relays: Relays | None = None
         self._letter_relays: Relays | None = None
         self._stopping = asyncio.Event()
@@ -147,7 +150,7 @@ class Worker:
             await self._coordinator.start()
             background = [
                 asyncio.create_task(self._coordinator.watch(), name="lease watch"),
-                asyncio.create_task(self._sync_shards(kinesis), name="shard sync"),
+                asyncio.create_task(self._shard_watch(kinesis).run(), name="shard watch"),
             ]
             for task in background:
                 task.add_done_callback(self._background_ended)
@@ -216,7 +219,15 @@ class Worker:
         config = self._config
         begin = initial_position(config.stream.initial_position)
         options = store_options(config, self.worker_id, begin)
-        return await open_store(config.leases.store, config.group, options)
+        store = await open_store(config.leases.store, config.group, options)
+        try:
+            # Before the coordinator takes the first lease: another stream's positions must not be
+            # read from.
+            refuse_foreign_leases(self._stream, await store.list(), self._listed, self._created)
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
 
     async def _wait_for_servers(self, kinesis: KinesisApi) -> bool:
         """Wait until Redis and Kinesis have answered; False when told to stop before.
@@ -225,7 +236,12 @@ class Worker:
             ConfigError: the group was made with another number of partitions.
             StreamError: Kinesis refuses for good.
         """
-        for ask in (self._claim_partitions, kinesis.describe_stream):
+
+        async def describe() -> None:
+            self._created = int((await kinesis.describe_stream()).creation_timestamp)
+            self._listed = await kinesis.list_shards()
+
+        for ask in (self._claim_partitions, describe):
             waiting = asyncio.ensure_future(_until_available(ask))
             stopped = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -248,21 +264,10 @@ class Worker:
                 stack.push_async_callback(processor.stop)
             yield
 
-    async def _sync_shards(self, kinesis: KinesisApi) -> None:
-        """Create the leases that the stream's shards call for, again and again."""
+    def _shard_watch(self, kinesis: KinesisApi) -> ShardWatch:
         stream = self._config.stream
         initial = initial_position(stream.initial_position)
-        while True:
-            try:
-                shards = await kinesis.list_shards()
-                leases = await self._coordinator.leases()
-                missing = leases_to_create(shards, leases, initial, time.time())
-                if missing:
-                    created = await self._coordinator.create(missing)
-                    log.info("%s: %d new shards", self._stream, created)
-            except (KinesisError, StreamError, LeaseStoreError) as error:
-                log.warning("%s: could not look for new shards: %s", self._stream, error)
-            await asyncio.sleep(stream.shard_sync_interval * random.uniform(0.8, 1.2))
+        return ShardWatch(stream, initial, kinesis, self._coordinator, self._stores)
 
     def _open_reader(self, lease: Lease, position: Position) -> ShardReader:
         assert self._kinesis is not None, "leases are taken only once run() has opened Kinesis"

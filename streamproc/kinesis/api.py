@@ -73,8 +73,13 @@ class KinesisApi(Protocol):
         """
         ...
 
-    async def list_shards(self) -> list[ShardInfo]:
-        """Return all shards, open and closed, that the stream still has."""
+    async def list_shards(self, at: Position | None = None) -> list[ShardInfo]:
+        """Return all shards, open and closed, that the stream still has.
+
+        Args:
+            at: a sentinel (TRIM_HORIZON, LATEST, AT_TIMESTAMP): only the shards that were open
+                then, which are those that a group that begins there is to read first.
+        """
         ...
 
     async def describe_stream(self) -> StreamSummary:

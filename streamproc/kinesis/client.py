@@ -156,9 +156,9 @@ class KinesisClient(KinesisApi):
         answer = await self._send(operation, call, "ShardIterator")
         return answer["ShardIterator"]
 
-    async def list_shards(self) -> list[ShardInfo]:
-        """Return all shards of the stream, in the order of their ids."""
-        return await self._insist(self._list_all_pages)
+    async def list_shards(self, at: Position | None = None) -> list[ShardInfo]:
+        """Return the stream's shards, all or those open at a sentinel, in the order of ids."""
+        return await self._insist(lambda: self._list_all_pages(at))
 
     async def describe_stream(self) -> StreamSummary:
         """Return status, age, retention and size of the stream."""
@@ -187,11 +187,11 @@ class KinesisClient(KinesisApi):
         except (boto.ClientError, boto.BotoCoreError) as error:
             raise typed_error(error, "GetRecords", self._target) from error
 
-    async def _list_all_pages(self) -> list[ShardInfo]:
+    async def _list_all_pages(self, at: Position | None) -> list[ShardInfo]:
         # A token and a stream name exclude each other (API: ListShards, NextToken). A token that
         # expired raises ExpiredIteratorError, and the listing starts over: pages of two listings
         # must not be mixed, since a reshard may lie between them.
-        page: dict[str, Any] = {"StreamName": self._stream}
+        page: dict[str, Any] = {"StreamName": self._stream, **_shard_filter(at)}
         shards: list[ShardInfo] = []
         while True:
             call = self._boto.list_shards(**page, MaxResults=_LIST_PAGE)
@@ -294,6 +294,14 @@ def _starting_at(position: Position, inclusive: bool) -> dict[str, Any]:
         return {"ShardIteratorType": position.sequence}
     kind = "AT_SEQUENCE_NUMBER" if inclusive else "AFTER_SEQUENCE_NUMBER"
     return {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence}
+
+
+def _shard_filter(at: Position | None) -> dict[str, Any]:
+    if at is None:
+        return {}
+    if at.timestamp is not None:
+        return {"ShardFilter": {"Type": "AT_TIMESTAMP", "Timestamp": at.timestamp}}
+    return {"ShardFilter": {"Type": f"AT_{at.sequence}"}}
 
 
 def _shard_info(shard: Any) -> ShardInfo:

@@ -77,6 +77,7 @@ class LeaseCoordinator:
         )
         self._leases: tuple[Lease, ...] = ()
         self._observed: dict[str, assignment.Observed] = {}
+        self._asked_at = 0.0
         self._scanned_at: float | None = None
         self._taking = True
         self._wake = asyncio.Event()
@@ -205,8 +206,14 @@ class LeaseCoordinator:
             held.epoch = lease.counter
         return lease
 
-    async def create(self, leases: Iterable[Lease]) -> int:
+    async def create(self, leases: Iterable[Lease], until: float | None = None) -> int:
         """Create the leases that do not exist yet, in the order given (parents first).
+
+        Args:
+            leases: the rows.
+            until: monotonic seconds after which no more are created: what told that they are
+                missing is too old by then, and a process that stood still meanwhile must not bring
+                back what others have finished and deleted.
 
         Returns:
             How many were new.
@@ -216,6 +223,8 @@ class LeaseCoordinator:
         """
         new = 0
         for lease in leases:
+            if until is not None and self._clock() >= until:
+                break
             new += await self._store.create(lease)
         if new:
             self._wake.set()
@@ -250,6 +259,10 @@ class LeaseCoordinator:
         """Return all leases as of the last scan."""
         return self._leases
 
+    def scanned_at(self) -> float:
+        """Return when the last successful scan was sent, in monotonic seconds; 0.0 before any."""
+        return self._asked_at
+
     def statistics(self) -> LeaseStatistics:
         """Return the counts so far."""
         return self._tally.statistics(len(self._keeper), self._store.healthy)
@@ -283,13 +296,14 @@ class LeaseCoordinator:
             waker.cancel()
 
     async def _scan(self) -> None:
+        asked = self._clock()
         leases = await self._store.list()
         now = self._clock()
         # A worker that could not look for long knows nothing of the others' renewals meanwhile.
         blind = self._scanned_at is not None and now - self._scanned_at > self._config.duration
         previous = {} if blind else self._observed
         self._observed = assignment.observe(leases, previous, self._me, now)
-        self._leases, self._scanned_at = tuple(leases), now
+        self._leases, self._asked_at, self._scanned_at = tuple(leases), asked, now
         self._tally.count("scans")
         await self._store.each([row for row in leases if self._differs(row)], self._look_again)
         plan = assignment.plan(
@@ -350,8 +364,9 @@ class LeaseCoordinator:
                 # A merge child depends on its other parent's lease, maybe newer than the last scan.
                 merged = any(len(child.parents) > 1 for child in children)
                 leases = await self._store.list() if merged else []
-                await self.create(children_to_create(children, held.key, leases))
-                return True
+                until = held.renewed_at + self._config.duration
+                await self.create(children_to_create(children, held.key, leases), until)
+                return not self._keeper.fence(held)
             except LeaseStoreError:
                 await self._keeper.back_off()
         return False

@@ -44,6 +44,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         starting_hash_key: first hash key of the shard, inclusive, decimal.
         ending_hash_key: last hash key of the shard, inclusive, decimal.
         incarnation: id of the Redis that holds the state this checkpoint speaks of.
+        stream_created: when the stream whose shard this is was created, in whole seconds since the
+            epoch; tells a stream that was deleted and created again from the one it was. None on
+            rows that another consumer such as KCL wrote.
     """
 
     key: str
@@ -57,6 +60,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     starting_hash_key: str | None = None
     ending_hash_key: str | None = None
     incarnation: str | None = None
+    stream_created: int | None = None
 
     @property
     def hash_range(self) -> HashKeyRange | None:

@@ -6,7 +6,7 @@ them may run is `startable`'s business. The cases are those of KCL's Hierarchica
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.records import ChildShard
@@ -20,11 +20,16 @@ __all__ = [
     "finished_leases_to_delete",
     "leases_to_create",
     "startable",
+    "trimmed_leases_to_delete",
 ]
 
 
 def leases_to_create(
-    shards: Iterable[ShardInfo], leases: Iterable[Lease], initial: Position, now: float
+    shards: Iterable[ShardInfo],
+    leases: Iterable[Lease],
+    initial: Position,
+    now: float,
+    created: int | None = None,
 ) -> list[Lease]:
     """Return the missing leases, in the order to create them: parents before children.
 
@@ -49,30 +54,34 @@ def leases_to_create(
         leases: every lease of the group.
         initial: where the group begins.
         now: seconds since the epoch.
+        created: the stream's creation time for the rows, in whole seconds since the epoch.
     """
     ordered = _parents_first(shards)
     known = {lease.key for lease in leases}
     start = Position("AT_TIMESTAMP", timestamp=now) if initial == LATEST else initial
     if not known:
         chosen = [shard for shard in ordered if initial != LATEST or shard.is_open]
-        return [_lease(shard, start) for shard in chosen]
+        return [_lease(shard, start, created) for shard in chosen]
     missing = _missing(ordered, known)
     following: set[str] = set()
     for shard in missing:
         if any(parent in known or parent in following for parent in shard.parents):
             following.add(shard.shard_id)
     awaited = {p for shard in missing if shard.shard_id in following for p in shard.parents}
-    created = []
+    rows = []
     for shard in missing:
         if shard.shard_id in following:
-            created.append(_lease(shard, TRIM_HORIZON))
+            rows.append(_lease(shard, TRIM_HORIZON, created))
         elif initial != LATEST or shard.is_open or shard.shard_id in awaited:
-            created.append(_lease(shard, start))
-    return created
+            rows.append(_lease(shard, start, created))
+    return rows
 
 
-def child_leases(children: Iterable[ChildShard]) -> list[Lease]:
-    """Return the leases of the children that GetRecords named at a shard's end."""
+def child_leases(children: Iterable[ChildShard], created: int | None = None) -> list[Lease]:
+    """Return the leases of the children that GetRecords named at a shard's end.
+
+    `created` is the stream's creation time, as the parent's lease has it.
+    """
     return [
         Lease(
             key=child.shard_id,
@@ -80,6 +89,7 @@ def child_leases(children: Iterable[ChildShard]) -> list[Lease]:
             parents=tuple(sorted(child.parent_shards)),
             starting_hash_key=child.hash_key_range.starting_hash_key,
             ending_hash_key=child.hash_key_range.ending_hash_key,
+            stream_created=created,
         )
         for child in children
     ]
@@ -115,6 +125,25 @@ def finished_leases_to_delete(leases: Sequence[Lease]) -> list[Lease]:
     ]
 
 
+def trimmed_leases_to_delete(
+    leases: Collection[Lease], shards: Collection[ShardInfo]
+) -> list[Lease]:
+    """Return the finished leases of shards that Kinesis no longer lists (KCL: garbage leases).
+
+    One stays while a listed child of it has no lease: that one would no longer count as its
+    descendant, and begin elsewhere than at its horizon. An unfinished lease stays, too: whoever
+    reads it finds out that the shard is gone, says what was lost, and goes on with its children.
+    """
+    listed = {shard.shard_id for shard in shards}
+    known = {lease.key for lease in leases}
+    awaited = {p for shard in shards if shard.shard_id not in known for p in shard.parents}
+    return [
+        lease
+        for lease in leases
+        if lease.is_finished and lease.key not in listed and lease.key not in awaited
+    ]
+
+
 def _missing(ordered: Sequence[ShardInfo], known: set[str]) -> list[ShardInfo]:
     """Return the shards without a lease that are open, or lead to such a one without a lease."""
     reached: set[str] = set()
@@ -131,11 +160,12 @@ def _parents_first(shards: Iterable[ShardInfo]) -> list[ShardInfo]:
     return sorted(shards, key=lambda shard: (int(shard.starting_sequence_number), shard.shard_id))
 
 
-def _lease(shard: ShardInfo, checkpoint: Position) -> Lease:
+def _lease(shard: ShardInfo, checkpoint: Position, created: int | None) -> Lease:
     return Lease(
         key=shard.shard_id,
         checkpoint=checkpoint,
         parents=tuple(sorted(shard.parents)),
         starting_hash_key=shard.starting_hash_key,
         ending_hash_key=shard.ending_hash_key,
+        stream_created=created,
     )

@@ -7,7 +7,9 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from random import Random
 from typing import Any, TypeVar
 
 from streamproc.config import LeaseConfig
@@ -39,6 +41,8 @@ class CoordinatorThread:
         worker_id: unique in the group.
         config: the lease settings.
         listener: told of leases acquired, lost and asked for, on the engine's loop.
+        clock: monotonic seconds, the same on both threads.
+        rng: spreads workers in time and over leases.
     """
 
     def __init__(
@@ -47,11 +51,16 @@ class CoordinatorThread:
         worker_id: str,
         config: LeaseConfig,
         listener: Listener,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Random | None = None,
     ) -> None:
         self._open_store = open_store
         self._worker_id = worker_id
         self._config = config
         self._listener = listener
+        self._clock = clock
+        self._rng = rng
         self._thread: threading.Thread | None = None
         self._coordinator: LeaseCoordinator | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +134,12 @@ class CoordinatorThread:
         try:
             self._loop = asyncio.get_running_loop()
             self._coordinator = LeaseCoordinator(
-                store, self._worker_id, self._config, _OnLoop(engine, self._listener)
+                store,
+                self._worker_id,
+                self._config,
+                _OnLoop(engine, self._listener),
+                clock=self._clock,
+                rng=self._rng,
             )
             if not self._opened.set_running_or_notify_cancel():
                 return  # The engine gave up waiting for the store.
@@ -157,9 +171,9 @@ class CoordinatorThread:
         """Raise the lease's counter, and with it this worker's epoch, past `epoch`."""
         return await self._call(self._running.outrun(key, epoch))
 
-    async def create(self, leases: Iterable[Lease]) -> int:
-        """Create the leases that do not exist yet, parents first."""
-        return await self._call(self._running.create(leases))
+    async def create(self, leases: Iterable[Lease], until: float | None = None) -> int:
+        """Create the leases that do not exist yet, parents first, and none after `until`."""
+        return await self._call(self._running.create(leases, until))
 
     async def delete(self, leases: Iterable[Lease]) -> int:
         """Delete rows that are still as given."""
@@ -190,6 +204,10 @@ class CoordinatorThread:
     def snapshot(self) -> tuple[Lease, ...]:
         """Return all leases as of the last scan."""
         return self._running.snapshot()
+
+    def scanned_at(self) -> float:
+        """Return when the last successful scan was sent, in monotonic seconds; 0.0 before any."""
+        return self._running.scanned_at()
 
     def statistics(self) -> LeaseStatistics:
         """Return the counts so far."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import msgspec
 import redis.asyncio
@@ -22,6 +22,8 @@ from streamproc.state.cell import StateCell
 from streamproc.state.keys import Keys
 
 __all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
+
+T = TypeVar("T")
 
 _SCRIPTS: Final = Path(__file__).parent
 
@@ -98,6 +100,14 @@ class StateStore(Protocol):
         Raises:
             Fenced: a newer epoch has adopted the shard.
         """
+        ...
+
+    async def positioned_shards(self, stream: str) -> set[str]:
+        """Return the shards of a stream that have a committed position."""
+        ...
+
+    async def forget_shards(self, stream: str, shards: Collection[str]) -> None:
+        """Drop the positions of shards that nobody can read any more."""
         ...
 
     async def aclose(self) -> None:
@@ -203,24 +213,42 @@ class RedisStateStore:
             return CommitResult("MOVED", position=_position(reply[1]))
         return CommitResult(outcome, refused=tuple(reply[1:]))
 
+    async def positioned_shards(self, stream: str) -> set[str]:
+        """See `StateStore.positioned_shards`."""
+        fields = await self._answered(
+            cast("Awaitable[list[bytes]]", self._client.hkeys(self.keys.positions))
+        )
+        prefix = f"{stream}/"
+        return {
+            name.removeprefix(prefix)
+            for name in (field.decode() for field in fields)
+            if name.startswith(prefix)
+        }
+
+    async def forget_shards(self, stream: str, shards: Collection[str]) -> None:
+        """See `StateStore.forget_shards`."""
+        if shards:
+            fields = [f"{stream}/{shard}" for shard in shards]
+            await self._answered(self._client.hdel(self.keys.positions, *fields))
+
     async def ping(self) -> None:
         """Make sure that Redis answers.
 
         Raises:
             StateStoreError: it does not.
         """
-        try:
-            await self._client.ping()
-        except (RedisError, OSError) as error:
-            raise self._unavailable(error) from error
+        await self._answered(self._client.ping())
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
     async def _run(self, script: Any, keys: list[str], arguments: list[Any]) -> list[Any]:
+        return await self._answered(cast("Awaitable[list[Any]]", script(keys=keys, args=arguments)))
+
+    async def _answered(self, answer: Awaitable[T]) -> T:
         try:
-            return cast("list[Any]", await script(keys=keys, args=arguments))
+            return await answer
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -105,6 +105,16 @@ class MemoryStateStore:
             return CommitResult("CONFLICT", refused=tuple(refused))
         self._apply(commit)
         return CommitResult("OK")
+
+    async def positioned_shards(self, stream: str) -> set[str]:
+        """See `StateStore.positioned_shards`."""
+        prefix = f"{stream}/"
+        return {field.removeprefix(prefix) for field in self._owned if field.startswith(prefix)}
+
+    async def forget_shards(self, stream: str, shards: Collection[str]) -> None:
+        """See `StateStore.forget_shards`."""
+        for shard in shards:
+            self._owned.pop(f"{stream}/{shard}", None)
 
     async def aclose(self) -> None:
         """Do nothing: what is stored stays readable."""

@@ -98,7 +98,7 @@ class FakeKinesis(KinesisApi):
             case number:
                 return f"at-{int(number) - inclusive}"
 
-    async def list_shards(self) -> list[ShardInfo]:
+    async def list_shards(self, at: Position | None = None) -> list[ShardInfo]:
         if not self.exists:
             raise NotFoundError("no stream")
         return self.shards

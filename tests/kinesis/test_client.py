@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -150,6 +152,23 @@ async def test_all_pages_of_shards_are_listed_with_their_lineage(
     assert shards[1].starting_hash_key == "0"
     assert shards[1].ending_hash_key == str(2**127 - 1)
     assert int(shards[3].starting_sequence_number) > int(shards[0].starting_sequence_number)
+
+
+async def test_shards_are_listed_as_of_a_position(
+    local_kinesis: LocalKinesis, client: KinesisClient
+) -> None:
+    await asyncio.sleep(0.01)
+    before = time.time()
+    await asyncio.sleep(0.01)
+    local_kinesis.core.call(
+        "SplitShard", StreamName="orders", ShardToSplit=FIRST, NewStartingHashKey=str(2**127)
+    )
+    left, right = "shardId-000000000001", "shardId-000000000002"
+    listed = {
+        at: [shard.shard_id for shard in await client.list_shards(at)]
+        for at in (TRIM_HORIZON, LATEST, Position("AT_TIMESTAMP", timestamp=before))
+    }
+    assert list(listed.values()) == [[FIRST], [left, right], [FIRST]]
 
 
 async def test_a_listing_whose_token_expired_starts_over(

@@ -15,6 +15,9 @@ def lease(
     processor: str | None = None,
     parents: tuple[str, ...] = (),
     children: tuple[str, ...] = (),
+    starting_hash_key: str | None = None,
+    ending_hash_key: str | None = None,
+    stream_created: int | None = None,
 ) -> Lease:
     """Make a lease; `processor` is the checkpoint owner of a pending hand-over."""
     return Lease(
@@ -25,6 +28,9 @@ def lease(
         checkpoint_owner=processor,
         parents=parents,
         children=children,
+        starting_hash_key=starting_hash_key,
+        ending_hash_key=ending_hash_key,
+        stream_created=stream_created,
     )
 
 

@@ -326,3 +326,18 @@ def _seen_expiries(dump: dict[str, Any]) -> list[int]:
     if "seen" in dump:
         return [expires_ms for _, expires_ms in dump["seen"].values()]
     return [expires_ms for key, (_, expires_ms) in dump.items() if ":seen:" in key]
+
+
+async def test_the_shards_of_a_stream_that_have_a_position_are_known(kit: Kit) -> None:
+    for shard in ("orders/a", "orders/b", "orders-2/c"):
+        await kit.store.adopt(shard, 1, START)
+    assert await kit.store.positioned_shards("orders") == {"a", "b"}
+
+
+async def test_a_forgotten_shard_has_no_position(kit: Kit) -> None:
+    for shard in ("orders/a", "orders/b"):
+        await kit.store.adopt(shard, 1, START)
+    await kit.store.forget_shards("orders", ["a", "never-seen"])
+    await kit.store.forget_shards("orders", [])
+    assert await kit.store.positioned_shards("orders") == {"b"}
+    assert (await kit.store.adopt("orders/a", 1, None)).position is None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.errors import ConfigError, StateLost, StreamError
+from streamproc.errors import ConfigError, StateLost, StreamError, StreamRecreated
+from streamproc.worker import Worker
 from tests.worker.group import Group, entry
 from tests.worker.ledger import HaltingLedger, Ledger
 
@@ -190,6 +191,27 @@ async def test_a_recreated_lease_table_does_not_lock_the_group_out(group: Group)
     group.start()
     await group.until_booked(dict.fromkeys(ACCOUNTS, 10))
     await everything_in_order_and_once(group, 10)
+
+
+async def test_a_stream_created_again_under_its_name_is_refused(group: Group) -> None:
+    group.publish_entries(range(5), ACCOUNTS)
+    await group.stop(await _booked(group, 5))
+    rows = await group.redis.hgetall(f"sp:{{{group.name}}}:leases")  # type: ignore[misc]
+    group.kinesis.core.call("DeleteStream", StreamName=group.stream)
+    await group.until(lambda: not group.kinesis.core.call("ListStreams")["StreamNames"])
+    await asyncio.sleep(1.1)  # Kinesis tells creation times to the second.
+    group.kinesis.core.call("CreateStream", StreamName=group.stream, ShardCount=2)
+    again = group.start()
+    with pytest.raises(StreamRecreated, match="streamproc checkpoints reset --all --yes"):
+        await group.workers.pop(again)
+    after = await group.redis.hgetall(f"sp:{{{group.name}}}:leases")  # type: ignore[misc]
+    assert after == rows, "no lease was taken"
+
+
+async def _booked(group: Group, count: int) -> Worker:
+    worker = group.start()
+    await group.until_booked(dict.fromkeys(ACCOUNTS, count))
+    return worker
 
 
 async def test_a_group_that_begins_at_latest_sees_what_comes_after_it_began(group: Group) -> None:
