@@ -62,7 +62,9 @@ class FakeKinesis(KinesisApi):
     async def get_records(self, iterator: str, limit: int) -> GetRecordsResult:
         raise NotImplementedError
 
-    async def shard_iterator(self, shard_id: str, position: Position) -> str:
+    async def shard_iterator(
+        self, shard_id: str, position: Position, *, inclusive: bool = False
+    ) -> str:
         raise NotImplementedError
 
     async def put_records(self, entries: Sequence[PutEntry]) -> list[PutResult]:

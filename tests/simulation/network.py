@@ -30,7 +30,7 @@ from streamproc.testing.localkinesis.core import LocalKinesisCore
 from streamproc.testing.memory_state import MemoryStateStore
 from streamproc_checkpoints.memory import MemoryLeaseStore
 from tests.simulation.kernel import Kernel, SimLoop
-from tests.simulation.oracle import Oracle
+from tests.simulation.oracle import Chain, Oracle
 
 __all__ = ["Link", "RemoteKinesis", "RemoteLeases", "RemoteState"]
 
@@ -134,8 +134,11 @@ class RemoteState:
     lost answer must leave them as they were.
     """
 
-    def __init__(self, link: Link, store: MemoryStateStore, oracle: Oracle, worker: str) -> None:
+    def __init__(
+        self, link: Link, store: MemoryStateStore, oracle: Oracle, worker: str, partition: int
+    ) -> None:
         self._link = link
+        self._partition = partition
         self._store = store
         self._oracle = oracle
         self._worker = worker
@@ -144,7 +147,7 @@ class RemoteState:
     async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
         def at_server() -> Adopted:
             adopted = _now(self._store.adopt(shard, epoch, start))
-            self._oracle.adopted(shard, epoch, adopted.position, self._worker)
+            self._oracle.adopted(self._chain(shard), epoch, adopted.position, self._worker)
             return adopted
 
         return await self._link.call(at_server)
@@ -166,7 +169,7 @@ class RemoteState:
         def at_server() -> CommitResult:
             result = _now(self._store.commit(remote))
             if result.outcome == "OK":
-                self._oracle.committed(remote, self._worker)
+                self._oracle.committed(self._chain(commit.shard), remote, self._worker)
             return result
 
         result = await self._link.call(at_server)
@@ -184,6 +187,9 @@ class RemoteState:
 
     async def aclose(self) -> None:
         pass
+
+    def _chain(self, field: str) -> Chain:
+        return Chain(field.rpartition("/")[2], self._partition)
 
 
 def _copy(cell: StateCell) -> StateCell:
@@ -204,7 +210,9 @@ class RemoteKinesis(KinesisApi):
         body = msgspec.json.encode({"ShardIterator": iterator, "Limit": limit})
         return await self._link.call(lambda: decode_get_records(self._send("GetRecords", body)))
 
-    async def shard_iterator(self, shard_id: str, position: Position) -> str:
+    async def shard_iterator(
+        self, shard_id: str, position: Position, *, inclusive: bool = False
+    ) -> str:
         request: dict[str, Any] = {"StreamName": self._stream, "ShardId": shard_id}
         if position.timestamp is not None:
             request |= {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position.timestamp}
@@ -212,7 +220,7 @@ class RemoteKinesis(KinesisApi):
             request["ShardIteratorType"] = position.sequence
         else:
             request |= {
-                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                "ShardIteratorType": f"{'AT' if inclusive else 'AFTER'}_SEQUENCE_NUMBER",
                 "StartingSequenceNumber": position.sequence,
             }
         answer = await self._ask("GetShardIterator", request)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import msgspec
 
 from streamproc.position import Position
+from streamproc.state.keys import partition_of_key
 from streamproc.state.store import Commit
 from streamproc.testing.localkinesis.stream import Stream
 
-__all__ = ["Oracle", "Violation"]
+__all__ = ["Chain", "Oracle", "Violation"]
 
 
 class Violation(AssertionError):
@@ -29,26 +30,39 @@ class Put(NamedTuple):
     number: int
 
 
+class Chain(NamedTuple):
+    """A shard's commits in one partition."""
+
+    shard: str
+    partition: int
+
+
 class Oracle:
     """Knows what was put, and checks what is adopted and committed.
 
     Args:
         stream: the stream's true shards.
         digest_prefix: what the engine puts before an event id to digest it.
+        partitions: partitions of the group; each shard has a chain in each.
         trace: told of every commit, in order; what two runs of one seed must agree on.
     """
 
     def __init__(
-        self, stream: Callable[[], Stream], digest_prefix: bytes, trace: Callable[[str], None]
+        self,
+        stream: Callable[[], Stream],
+        digest_prefix: bytes,
+        partitions: int,
+        trace: Callable[[str], None],
     ) -> None:
         self._stream = stream
         self._prefix = digest_prefix
         self._trace = trace
-        self._puts: dict[str, list[Put]] = {}
-        self._read: Counter[str] = Counter()
-        self._positions: dict[str, Position] = {}
-        self._epochs: dict[str, int] = {}
-        self._owners: dict[tuple[str, int], str] = {}
+        self._partitions = partitions
+        self._puts: dict[Chain, list[Put]] = {}
+        self._read: Counter[Chain] = Counter()
+        self._positions: dict[Chain, Position] = {}
+        self._epochs: dict[Chain, int] = {}
+        self._owners: dict[tuple[Chain, int], str] = {}
         self._last: Counter[str] = Counter()
         self._done: set[str] = set()
         self.deliveries: Counter[str] = Counter()
@@ -58,40 +72,40 @@ class Oracle:
 
     def put(self, shard: str, sequence: str, event_id: str, account: str, number: int) -> None:
         """Note a record that Kinesis accepted."""
-        self._puts.setdefault(shard, []).append(Put(int(sequence), event_id, account, number))
+        chain = Chain(shard, partition_of_key(account, self._partitions))
+        self._puts.setdefault(chain, []).append(Put(int(sequence), event_id, account, number))
 
     def delivered(self, event_id: str) -> None:
         """Note that a handler was called."""
         self.deliveries[event_id] += 1
 
-    def adopted(self, field: str, epoch: int, position: Position | None, worker: str) -> None:
+    def adopted(self, chain: Chain, epoch: int, position: Position | None, worker: str) -> None:
         """Check that an epoch has one owner, and that epochs only grow."""
-        owner = self._owners.setdefault((field, epoch), worker)
+        owner = self._owners.setdefault((chain, epoch), worker)
         if owner != worker:
-            raise Violation(f"{field}: epoch {epoch} is used by {owner} and by {worker}")
-        if epoch < self._epochs.get(field, 0):
-            raise Violation(f"{field}: {worker} adopts epoch {epoch} after {self._epochs[field]}")
-        self._epochs[field] = epoch
+            raise Violation(f"{chain}: epoch {epoch} is used by {owner} and by {worker}")
+        if epoch < self._epochs.get(chain, 0):
+            raise Violation(f"{chain}: {worker} adopts epoch {epoch} after {self._epochs[chain]}")
+        self._epochs[chain] = epoch
         if position is not None:
-            self._positions.setdefault(field, position)
+            self._positions.setdefault(chain, position)
 
-    def committed(self, commit: Commit, worker: str) -> None:
+    def committed(self, chain: Chain, commit: Commit, worker: str) -> None:
         """Check a commit that was applied."""
-        field, shard = commit.shard, commit.shard.partition("/")[2]
         self.commits += 1
-        self._trace(f"{worker} {shard} {commit.start}..{commit.end} {commit.epoch}")
-        self._check_owner(field, commit.epoch, worker)
-        if commit.start != self._positions[field]:
-            raise Violation(f"{field}: commit from {commit.start}, not {self._positions[field]}")
-        self._check_parents(shard)
-        fresh = self._pass_to(shard, commit.end)
+        self._trace(f"{worker} {chain} {commit.start}..{commit.end} {commit.epoch}")
+        self._check_owner(chain, commit.epoch, worker)
+        if commit.start != self._positions[chain]:
+            raise Violation(f"{chain}: commit from {commit.start}, not {self._positions[chain]}")
+        self._check_parents(chain.shard)
+        fresh = self._pass_to(chain, commit.end)
         digests = [self._digest(put.event_id) for put in fresh]
         if digests != list(commit.digests):
             raise Violation(
-                f"{field}: {worker} commits {len(commit.digests)} events up to {commit.end}, "
+                f"{chain}: {worker} commits {len(commit.digests)} events up to {commit.end}, "
                 f"where {len(digests)} are due: {[put.event_id for put in fresh]}"
             )
-        self._positions[field] = commit.end
+        self._positions[chain] = commit.end
         self._check_states(commit)
 
     # At the end.
@@ -111,39 +125,39 @@ class Oracle:
 
     # Inside.
 
-    def _check_owner(self, field: str, epoch: int, worker: str) -> None:
-        newest = self._epochs.get(field, 0)
+    def _check_owner(self, chain: Chain, epoch: int, worker: str) -> None:
+        newest = self._epochs.get(chain, 0)
         if epoch != newest:
-            raise Violation(f"{field}: {worker} commits under epoch {epoch}, {newest} is newer")
-        if self._owners[field, epoch] != worker:
-            raise Violation(f"{field}: {worker} commits under {self._owners[field, epoch]}'s epoch")
+            raise Violation(f"{chain}: {worker} commits under epoch {epoch}, {newest} is newer")
+        if self._owners[chain, epoch] != worker:
+            raise Violation(f"{chain}: {worker} commits under {self._owners[chain, epoch]}'s epoch")
 
     def _check_parents(self, shard: str) -> None:
         truth = self._stream().shards[shard]
         for parent in (truth.parent, truth.adjacent_parent):
             if parent is None:
                 continue
-            left = len(self._puts.get(parent, ())) - self._read[parent]
+            chains = [Chain(parent, partition) for partition in range(self._partitions)]
+            left = sum(len(self._puts.get(chain, ())) - self._read[chain] for chain in chains)
             if left or self._stream().shards[parent].is_open:
                 raise Violation(f"{shard} is read while {left} records of {parent} are not")
 
-    def _pass_to(self, shard: str, end: Position) -> list[Put]:
-        """Move a shard's place to `end`; return its events that were not committed before."""
-        puts, fresh = self._puts.get(shard, []), []
-        while self._read[shard] < len(puts) and puts[self._read[shard]].sequence <= int(
-            end.sequence
-        ):
-            put = puts[self._read[shard]]
-            self._read[shard] += 1
+    def _pass_to(self, chain: Chain, end: Position) -> list[Put]:
+        """Move a chain's place to `end`; return its events that were not committed before."""
+        puts, at, fresh = self._puts.get(chain, []), self._read[chain], []
+        while at < len(puts) and puts[at].sequence <= int(end.sequence):
+            put = puts[at]
+            at += 1
             if put.event_id in self._done:
                 continue
             if put.number != self._last[put.account] + 1:
                 raise Violation(
-                    f"{shard}: {put.account} number {put.number} after {self._last[put.account]}"
+                    f"{chain}: {put.account} number {put.number} after {self._last[put.account]}"
                 )
             self._last[put.account] = put.number
             self._done.add(put.event_id)
             fresh.append(put)
+        self._read[chain] = at
         return fresh
 
     def _check_states(self, commit: Commit) -> None:

@@ -40,8 +40,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         chaos: seconds that it does it for.
         slow: seconds that every fifth event of an account takes to handle.
         batch_records: most records in a batch.
+        partitions: partitions of the group's state.
         latest: whether the group begins at LATEST.
-        drain_timeout: seconds a stopping worker may drain.
     """
 
     seed: int
@@ -52,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     chaos: float
     slow: float
     batch_records: int
+    partitions: int
     latest: bool
 
     def __str__(self) -> str:
@@ -72,5 +73,6 @@ def plan_of(seed: int) -> Plan:
         chaos=rng.choice([20.0, 40.0, 60.0]),
         slow=rng.choice([0.0, 0.0, 0.05, 1.0]),
         batch_records=rng.choice([1, 3, 100]),
+        partitions=rng.choice([1, 1, 1, 1, 3]),
         latest=rng.random() < 0.3,
     )

@@ -16,7 +16,7 @@ import msgspec
 from streamproc import Context, Event, Processor, on
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.reader import ShardReader
-from streamproc.leases.lease import LeaseStore
+from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
@@ -113,12 +113,17 @@ class Worker:
         self.links = (self.leases, self.state, self.kinesis)
         self._budget = ByteBudget(4_000_000)
         self._api = RemoteKinesis(self.kinesis, world.core, world.stream_name)
-        store = RemoteState(self.state, world.state, world.oracle, name)
+        stores = tuple(
+            RemoteState(self.state, store, world.oracle, name, partition)
+            for partition, store in enumerate(world.state)
+        )
         self._engine = Engine(
             group=world.group,
             stream=world.stream_name,
-            routes=Routes([Tally(world.oracle.delivered, world.plan.slow)], store.keys),
-            store=store,
+            routes=Routes(
+                [Tally(world.oracle.delivered, world.plan.slow)], [store.keys for store in stores]
+            ),
+            stores=stores,
             cache=CellCache(1_000_000),
             gate=KeyGate(),
             rng=Random(rng.random()),
@@ -128,6 +133,7 @@ class Worker:
             self._engine,
             self._open_reader,
             batch_records=world.plan.batch_records,
+            advance_interval=world.lease_config.checkpoint_interval,
             on_state_loss="halt",
             on_fatal=self._failed,
         )
@@ -146,7 +152,7 @@ class Worker:
             world.initial,
             self._api,
             self.coordinator,
-            store,
+            stores,
             keep_finished=20.0,
             fresh=8.0,
             clock=self.host.time,
@@ -192,15 +198,16 @@ class Worker:
     async def _open_leases(self) -> LeaseStore:
         return RemoteLeases(self.leases, self._world.table)
 
-    def _open_reader(self, shard_id: str, position: Position) -> ShardReader:
+    def _open_reader(self, lease: Lease, position: Position) -> ShardReader:
         return ShardReader(
             self._api,
-            shard_id,
+            lease.key,
             position,
             self._budget,
             self._world.read_config,
             wall_clock=self._world.wall_clock,
             rng=self._rng,
+            hash_range=lease.hash_range,
         )
 
     def _failed(self, error: BaseException) -> None:

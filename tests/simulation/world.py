@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Callable
 from random import Random
 
@@ -35,8 +36,8 @@ READING = ReadConfig(
     poll_interval=1.5, idle_poll_interval=4.0, idle_after=8.0, min_interval=0.3, max_records=100
 )
 
-SLACK = 1.5
-"""Seconds for calls on the way, beyond the bounds that the settings give."""
+SLACK = 2.5
+"""Seconds for calls on the way and between two looks, beyond the bounds that the settings give."""
 
 QUIET = 24.0
 """Seconds without any change of owner that a fleet left alone must show."""
@@ -50,6 +51,18 @@ class Outcome(msgspec.Struct, frozen=True):
     events: int
     redelivered: int
     seconds: float
+
+
+class _Defects(logging.Handler):
+    """Takes an exception that a worker logs and survives for what it is."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._errors = errors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self._errors.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
 
 
 class World:
@@ -67,12 +80,15 @@ class World:
         self.core = LocalKinesisCore(clock=self.wall_clock)
         self.core.call("CreateStream", StreamName=self.stream_name, ShardCount=plan.shards)
         self.table = MemoryLeaseStore()
-        self.state = MemoryStateStore(self.group, clock=self.wall_clock)
+        self.state = [
+            MemoryStateStore(self.group, clock=self.wall_clock, partition=partition)
+            for partition in range(plan.partitions)
+        ]
         self.initial = LATEST if plan.latest else TRIM_HORIZON
         self.stream_config = StreamConfig(name=self.stream_name, shard_sync_interval=7.0)
         self._trace = hashlib.blake2b(digest_size=8)
         self.narrate: Callable[[str], object] = lambda _: None
-        self.oracle = Oracle(lambda: self.stream, _digest_prefix(), self.trace)
+        self.oracle = Oracle(lambda: self.stream, _digest_prefix(), plan.partitions, self.trace)
         self.workers: list[Worker] = []
         self._hired = 0
         self._rng = Random(self.kernel.rng.random())
@@ -174,9 +190,11 @@ class World:
         Raises:
             Violation: something happened that must not.
         """
+        logging.getLogger("streamproc").addHandler(defects := _Defects(self.kernel.errors))
         try:
             return self._run()
         finally:
+            logging.getLogger("streamproc").removeHandler(defects)
             self._producing = False
             for worker in self.workers:
                 worker.host.bury()
@@ -315,7 +333,7 @@ class World:
 
 
 def _digest_prefix() -> bytes:
-    routes = Routes([Tally(lambda _: None, 0.0)], Keys("group"))
+    routes = Routes([Tally(lambda _: None, 0.0)], [Keys("group")])
     reading = routes.registry.reading("Tick")
     assert reading is not None
     return reading.id_prefix
