@@ -27,6 +27,7 @@ KEY: Final = "leaseKey"
 
 _TIME: Final = "streamprocTimestamp"
 _INCARNATION: Final = "streamprocIncarnation"
+_CREATED: Final = "streamprocStreamCreated"
 _VERSION: Final = ("leaseCounter", "leaseOwner", "checkpointOwner")
 _PENDING: Final = (
     "pendingCheckpoint",
@@ -90,6 +91,8 @@ class LeaseItems:
         if position.timestamp is not None:
             item["checkpoint"] = _text(self._timed)
             item[_TIME] = {"N": repr(position.timestamp)}
+        if lease.stream_created is not None:
+            item[_CREATED] = _number(lease.stream_created)
         if self._stream:
             item |= {"streamName": _text(self._stream), "shardId": _text(lease.key)}
         texts = {
@@ -171,6 +174,7 @@ class LeaseItems:
         return " AND ".join(terms)
 
     def _decode(self, item: Mapping[str, Any]) -> Lease:
+        created = item.get(_CREATED, {}).get("N")
         return Lease(
             key=item["shardId"]["S"] if self._stream else item[KEY]["S"],
             owner=_optional(item, "leaseOwner"),
@@ -183,6 +187,7 @@ class LeaseItems:
             starting_hash_key=_optional(item, "startingHashKey"),
             ending_hash_key=_optional(item, "endingHashKey"),
             incarnation=_optional(item, _INCARNATION),
+            stream_created=None if created is None else int(created),
         )
 
     def _position(self, item: Mapping[str, Any]) -> Position:

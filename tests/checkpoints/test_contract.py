@@ -37,6 +37,7 @@ FULL = Lease(
     starting_hash_key="0",
     ending_hash_key="340282366920938463463374607431768211455",
     incarnation="b4c5",
+    stream_created=1_700_000_000,
 )
 
 SHARED = ["sqlite", "redis", "dynamodb-dynalite", "dynamodb-ministack"]

@@ -92,6 +92,7 @@ class TestRows:
             starting_hash_key="0",
             ending_hash_key="9",
             incarnation="redis-1",
+            stream_created=1_700_000_000,
         )
         assert PLAIN.encode(full) == {
             "leaseKey": {"S": "s"},
@@ -106,6 +107,7 @@ class TestRows:
             "startingHashKey": {"S": "0"},
             "endingHashKey": {"S": "9"},
             "streamprocIncarnation": {"S": "redis-1"},
+            "streamprocStreamCreated": {"N": "1700000000"},
         }
 
     def test_keys_of_several_streams_carry_the_identifier_and_parents_do_not(self) -> None:
@@ -169,6 +171,7 @@ class TestRows:
             parents=st.sets(st.text(min_size=1), max_size=2).map(sorted).map(tuple),
             children=st.sets(st.text(min_size=1), max_size=2).map(sorted).map(tuple),
             incarnation=st.none() | st.text(min_size=1),
+            stream_created=st.none() | st.integers(0, 2**40),
         ),
         st.sampled_from([PLAIN, MULTI, LeaseItems(None, LATEST)]),
     )
