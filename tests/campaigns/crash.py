@@ -19,8 +19,8 @@ import redis.asyncio
 from streamproc.position import Position
 from streamproc.testing import LocalKinesis
 from tests.campaigns.processes import ForkedWorker
-from tests.campaigns.stored import Counts, StoredGroup
 from tests.campaigns.workload import DUPLICATES, make_workload
+from tests.stored import Counts, StoredGroup
 
 __all__ = ["CrashPlan", "CrashRun", "RunFailed", "RunResult"]
 

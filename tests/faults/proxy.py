@@ -41,9 +41,13 @@ class Delay(msgspec.Struct, frozen=True):
 
 
 class Late(msgspec.Struct, frozen=True):
-    """The client's connection ends at once; the request reaches the server when it is released."""
+    """The client's connection ends at once; the request reaches the server when it is released.
 
-    released: asyncio.Event
+    `executed` is set by the proxy once the server has answered it.
+    """
+
+    released: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    executed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 Fault: TypeAlias = CutBefore | CutAfter | Delay | Late
@@ -144,6 +148,8 @@ class FaultProxy:
                 await fault.released.wait()
             up_writer.write(message)
             answer = await read_message(up_reader)
+            if isinstance(fault, Late):
+                fault.executed.set()
             if isinstance(fault, (CutAfter, Late)):
                 return
             writer.write(answer)

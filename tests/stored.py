@@ -61,6 +61,14 @@ class StoredGroup:
         ]
         return [(event["id"], event["data"]["entry_id"]) for event in events]
 
+    async def dead_letters(self) -> list[str]:
+        """Return the entry ids of the dead letters."""
+        return [
+            orjson.loads(fields[b"data"])["data"]["entry_id"]
+            async for key in self._keys("*:dlq")
+            for _, fields in await self._client.xrange(key)
+        ]
+
     async def positions(self) -> dict[str, list[Position]]:
         """Return the committed positions of each shard, one for each partition."""
         found: dict[str, list[Position]] = {}

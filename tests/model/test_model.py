@@ -1,0 +1,211 @@
+"""Random interleavings of owners, crashes, lost answers and older stores, against an oracle.
+
+Each step of the machine ends one round trip of one owner, in one of the ways a network and a
+process can end it. After every step the store must hold what the oracle says of its positions;
+at the end, of the whole stream. `STREAMPROC_MODEL_EXAMPLES=2000` looks longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.model.backends import Backend, MemoryBackend, RedisBackend
+from tests.model.oracle import Oracle
+from tests.model.owner import LeaseTable, Owner
+from tests.model.shard_log import ShardLog
+
+SHARDS = ("shard-a", "shard-b")
+MOST_OWNERS = 4
+
+shards = st.sampled_from(SHARDS)
+accounts = st.sampled_from(("x", "y"))
+endings = st.sampled_from(("answered",) * 6 + ("lost before", "lost after", "late"))
+numbers = st.integers(0, 1000)
+
+
+class Model(RuleBasedStateMachine):
+    """Owners of two shards that share their accounts; those that lost their lease go on."""
+
+    backend: Backend
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.owners: list[Owner] = []
+
+    def await_(self, coroutine: Any) -> Any:
+        return self.runner.run(_within(5, coroutine))
+
+    @initialize()
+    def begin(self) -> None:
+        self.await_(self._begin())
+
+    async def _begin(self) -> None:
+        await self.backend.open()
+        logs = [ShardLog(shard_id) for shard_id in SHARDS]
+        self.logs = dict(zip(SHARDS, logs, strict=True))
+        self.table = LeaseTable(list(SHARDS))
+        self.oracle = Oracle(logs)
+
+    @rule(shard=shards, account=accounts, count=st.integers(1, 4))
+    def publish(self, shard: str, account: str, count: int) -> None:
+        self.await_(self._publish(shard, lambda: self.oracle.publish(shard, account), count))
+
+    @rule(shard=shards, account=accounts)
+    def publish_what_is_refused(self, shard: str, account: str) -> None:
+        self.await_(self._publish(shard, lambda: self.oracle.publish(shard, account, True)))
+
+    @rule(shard=shards, which=numbers, count=st.integers(1, 2))
+    def publish_again(self, shard: str, which: int, count: int) -> None:
+        self.await_(self._publish(shard, lambda: self.oracle.publish_again(shard, which), count))
+
+    async def _publish(self, shard: str, once: Any, count: int = 1) -> None:
+        idle = [o for o in self._alive() if o.shard_id == shard and o.pending is None]
+        before = len(self.logs[shard].records)
+        for _ in range(count):
+            once()
+        if len(self.logs[shard].records) > before:
+            for owner in idle:
+                owner.stir()
+            for owner in idle:
+                await owner.settle()
+
+    @precondition(lambda self: len(self._alive()) < MOST_OWNERS)
+    @rule(shard=shards, batch=st.integers(1, 4))
+    def take(self, shard: str, batch: int) -> None:
+        self.await_(self._take(shard, batch))
+
+    async def _take(self, shard: str, batch: int) -> Owner:
+        owner = Owner(self.backend.store(), self.backend.keys, self.table, self.logs[shard], batch)
+        self.owners.append(owner)
+        await owner.settle()
+        return owner
+
+    @precondition(lambda self: self._waiting())
+    @rule(which=numbers, ending=endings)
+    def step(self, which: int, ending: str) -> None:
+        owner = self._waiting()[which % len(self._waiting())]
+        self.await_(owner.step(lambda call: self.backend.carry_out(call, ending)))
+
+    @precondition(lambda self: self._waiting())
+    @rule(which=numbers, count=st.integers(2, 12))
+    def go_on(self, which: int, count: int) -> None:
+        owner = self._waiting()[which % len(self._waiting())]
+        for _ in range(count):
+            if owner.pending is not None:
+                self.await_(owner.step(lambda call: self.backend.carry_out(call, "answered")))
+
+    @precondition(lambda self: self._alive())
+    @rule(which=numbers, executed=st.booleans())
+    def crash(self, which: int, executed: bool) -> None:
+        self.await_(self._crash(self._alive()[which % len(self._alive())], executed))
+
+    async def _crash(self, owner: Owner, executed: bool) -> None:
+        call = owner.pending
+        await owner.crash()
+        if executed and call is not None:
+            # The process died while the server worked for it.
+            await asyncio.gather(call.make(), return_exceptions=True)
+
+    @rule()
+    def deliver_late_requests(self) -> None:
+        self.await_(self.backend.deliver_late())
+
+    @rule()
+    def forget_scripts(self) -> None:
+        self.await_(self.backend.forget_scripts())
+
+    @rule()
+    def dump(self) -> None:
+        self.await_(self.backend.remember())
+
+    @rule()
+    def go_back_to_the_dump(self) -> None:
+        self.await_(self.backend.go_back())
+
+    @invariant()
+    def the_store_holds_what_its_positions_say(self) -> None:
+        if hasattr(self, "oracle"):
+            self.oracle.check(self.await_(self.backend.held()))
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "oracle"):
+                self.await_(self._finish())
+        finally:
+            self.await_(self._close())
+            self.runner.close()
+
+    async def _finish(self) -> None:
+        """Let everything late arrive and every owner go on; new owners read to the end."""
+        await self.backend.deliver_late()
+        for shard in SHARDS:
+            await self._take(shard, 3)
+        while waiting := self._waiting():
+            for owner in waiting:
+                if owner.pending is not None:
+                    await owner.step(lambda call: self.backend.carry_out(call, "answered"))
+        self.oracle.check_finished(await self.backend.held())
+
+    async def _close(self) -> None:
+        for owner in self._alive():
+            await owner.crash()
+        await self.backend.close()
+
+    def _alive(self) -> list[Owner]:
+        return [owner for owner in self.owners if owner.is_alive]
+
+    def _waiting(self) -> list[Owner]:
+        return [owner for owner in self._alive() if owner.pending is not None]
+
+
+async def _within(seconds: float, coroutine: Any) -> Any:
+    async with asyncio.timeout(seconds):
+        return await coroutine
+
+
+def look(model: type[Model], examples: int, steps: int) -> None:
+    examples = int(os.environ.get("STREAMPROC_MODEL_EXAMPLES", examples))
+    run_state_machine_as_test(
+        model,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(0)
+def test_any_interleaving_in_memory_agrees_with_the_oracle() -> None:
+    class OnMemory(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backend = MemoryBackend()
+
+    look(OnMemory, examples=150, steps=60)
+
+
+@pytest.mark.timeout(0)
+def test_any_interleaving_on_a_real_server_agrees_with_the_oracle(redis_url: str) -> None:
+    class OnRedis(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backend = RedisBackend(redis_url)
+
+    look(OnRedis, examples=25, steps=50)
