@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance inventory crash-campaign dynamodb check lint types bench lock clean
+.PHONY: demo test conformance inventory crash-campaign model-test dynamodb check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -45,6 +45,11 @@ dynamodb: $(STAMP)
 inventory: $(STAMP)
 	STREAMPROC_INVENTORY_HISTORIES=$(or $(HISTORIES),10000) $(BIN)/python -m pytest --timeout 0 \
 	    tests/processors/inventory $(TEST_ARGS)
+
+# The model test looks at so many random histories for each store and number of partitions.
+EXAMPLES ?= 1000
+model-test: $(STAMP)
+	STREAMPROC_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -69,13 +70,15 @@ class StoredGroup:
             for _, fields in await self._client.xrange(key)
         ]
 
-    async def positions(self) -> dict[str, list[Position]]:
-        """Return the committed positions of each shard, one for each partition."""
-        found: dict[str, list[Position]] = {}
+    async def positions(self) -> dict[str, dict[int, Position]]:
+        """Return the committed position of each shard in each partition that has one."""
+        found: dict[str, dict[int, Position]] = {}
         async for key in self._keys("*:pos"):
+            partition = int(re.search(rb":(\d+)}", key)[1])  # type: ignore[index]
             for shard, value in (await self._client.hgetall(key)).items():  # type: ignore[misc]
                 text = value.decode().rpartition("|")[2]
-                found.setdefault(shard.decode(), []).append(Position.decode(text))
+                if text:
+                    found.setdefault(shard.decode(), {})[partition] = Position.decode(text)
         return found
 
     async def lease_owners(self) -> set[str]:

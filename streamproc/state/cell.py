@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,8 @@ from streamproc.errors import StreamprocError
 __all__ = ["Codec", "StateCell"]
 
 _UNREAD: Final[Any] = object()
+# Lua's numbers are doubles, exact up to 2**53.
+_VERSION_BITS: Final = 52
 
 
 class Codec:
@@ -87,13 +90,14 @@ class StateCell:
         encoded = self.codec.encode(self._value)
         return None if encoded == self.raw else encoded
 
-    def successor(self, now_ms: int) -> int:
-        """Return the version of the next write.
+    def successor(self) -> int:
+        """Return the version of the next write: one that no other write ever had.
 
-        A new key starts at the time, not at 1: when it expires and comes back, nobody who still
-        holds the old value can mistake the new one for it.
+        Counted versions would not do. A key that expired and came back, or a store that went back
+        to an older dump and was written to again, would reach a number that somebody still holds
+        together with another value, and a commit based on that value would pass for a current one.
         """
-        return self.version + 1 if self.version else now_ms * 1000
+        return 1 + secrets.randbits(_VERSION_BITS)
 
     def committed(self, raw: bytes, version: int) -> None:
         """Note what is stored now; the decoded value stays."""

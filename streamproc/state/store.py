@@ -182,8 +182,7 @@ class RedisStateStore:
             len(commit.dead_letters),
             *commit.digests,
         ]
-        now_ms = int(self._now_ms())
-        versions = [cell.successor(now_ms) for cell, _ in commit.cells]
+        versions = [cell.successor() for cell, _ in commit.cells]
         for (cell, value), version in zip(commit.cells, versions, strict=True):
             arguments += (cell.version, version, value or b"", cell.codec.ttl_ms)
         for entry in (*commit.outbox, *commit.dead_letters):

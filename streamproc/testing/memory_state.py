@@ -155,7 +155,7 @@ class MemoryStateStore:
         self._owned[commit.shard] = _Owned(commit.epoch, commit.end)
 
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
-        version = cell.successor(now_ms)
+        version = cell.successor()
         stored = self._states.setdefault(cell.key, _Stored(version, value))
         stored.version, stored.raw = version, value
         if cell.codec.ttl_ms:  # without one, Redis leaves an earlier expiry as it is

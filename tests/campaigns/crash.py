@@ -43,6 +43,7 @@ class CrashPlan(msgspec.Struct, frozen=True):
         seed: makes the workload and everything here.
         deliveries: records published.
         shards: of the stream.
+        partitions: of the group.
         workers: processes at a time.
         kills: instants of SIGKILL: share of the effects done by then, and further seconds.
         handovers: instants at which a worker joins and another is asked to leave.
@@ -53,6 +54,7 @@ class CrashPlan(msgspec.Struct, frozen=True):
     seed: int
     deliveries: int
     shards: int
+    partitions: int
     workers: int
     kills: Sequence[tuple[float, float]]
     handovers: Sequence[float]
@@ -68,6 +70,7 @@ class CrashPlan(msgspec.Struct, frozen=True):
             seed=seed,
             deliveries=deliveries,
             shards=rng.choice((2, 3, 4)),
+            partitions=rng.choice((1, 1, 3)),
             workers=rng.choice((2, 2, 3)),
             kills=sorted(kills),
             handovers=[rng.random() * 0.9] if seed % _HANDOVER_EVERY == 0 else [],
@@ -180,6 +183,7 @@ class CrashRun:
             "stream.endpoint_url": self._kinesis.endpoint_url,
             "stream.shard_sync_interval": 0.3,
             "redis.url": self._redis_url,
+            "redis.partitions": self._plan.partitions,
             "leases.duration": 1.0,
             "leases.scan_interval": 0.1,
             "leases.checkpoint_interval": 0.1,
@@ -235,12 +239,15 @@ class CrashRun:
 
     async def _until_done(self, stored: StoredGroup) -> None:
         await self._until(stored, self._workload.distinct)
-        while {
-            shard: max_position(positions)
-            for shard, positions in (await stored.positions()).items()
-        } != self._ends:
+        while not self._is_at_the_end(await stored.positions()):
             await self._look(stored)
             await asyncio.sleep(0.02)
+
+    def _is_at_the_end(self, positions: dict[str, dict[int, Position]]) -> bool:
+        return positions == {
+            shard: dict.fromkeys(range(self._plan.partitions), end)
+            for shard, end in self._ends.items()
+        }
 
     async def _until(self, stored: StoredGroup, effects: float) -> None:
         while True:
@@ -285,11 +292,6 @@ class CrashRun:
         counts = await stored.counts()
         if counts != Counts(marks=workload.distinct, effects=workload.distinct):
             raise RunFailed(f"{counts}, but {workload.distinct} distinct ids")
-
-
-def max_position(positions: Sequence[Position]) -> Position | None:
-    """Return the furthest of a shard's positions."""
-    return max(positions, key=Position.order_key, default=None)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ import redis.asyncio
 
 from streamproc.errors import StateStoreError
 from streamproc.position import Position
-from streamproc.redis_client import connect_redis
+from streamproc.redis_client import TimedRedis, connect_redis
 from streamproc.state.keys import Keys
 from streamproc.state.store import RedisStateStore, StateStore
 from streamproc.testing import MemoryStateStore
@@ -23,7 +24,7 @@ from tests.stored import StoredGroup
 __all__ = ["Backend", "Held", "MemoryBackend", "RedisBackend"]
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct):
     """All that a store holds, in the oracle's terms.
 
     Attributes:
@@ -31,27 +32,27 @@ class Held(msgspec.Struct, frozen=True):
         emitted: (emission id, entry id), in outbox order.
         marks: how many ids are marked as seen.
         dead: entry ids of dead letters.
-        positions: of each shard, where it has any.
+        positions: of each shard in each partition, where it has any.
     """
 
     booked: dict[str, list[int]]
     emitted: list[tuple[str, str]]
     marks: int
     dead: list[str]
-    positions: dict[str, Position]
+    positions: dict[str, dict[int, Position]]
 
 
 class Backend(Protocol):
     """A store, what can go wrong with it, and a look behind its back."""
 
-    keys: Keys
+    keys: list[Keys]
 
     async def open(self) -> None:
         """Begin with an empty store."""
         ...
 
-    def store(self) -> StateStore:
-        """Return a store for a new owner."""
+    def stores(self) -> Sequence[StateStore]:
+        """Return the partitions' stores for a new owner."""
         ...
 
     async def carry_out(self, call: PendingCall, ending: str) -> Any:
@@ -90,16 +91,16 @@ class Backend(Protocol):
 class MemoryBackend:
     """`MemoryStateStore`, with failures made up here."""
 
-    def __init__(self) -> None:
-        self._store = MemoryStateStore("g")
-        self.keys = self._store.keys
-        self._dump: dict[str, Any] = {}
+    def __init__(self, partitions: int) -> None:
+        self._stores = [MemoryStateStore("g", partition=p) for p in range(partitions)]
+        self.keys = [store.keys for store in self._stores]
+        self._dumps: list[dict[str, Any]] = []
 
     async def open(self) -> None:
-        self._dump = self._copy()
+        await self.remember()
 
-    def store(self) -> StateStore:
-        return self._store
+    def stores(self) -> Sequence[StateStore]:
+        return self._stores
 
     async def carry_out(self, call: PendingCall, ending: str) -> Any:
         if ending == "lost before":
@@ -116,29 +117,30 @@ class MemoryBackend:
         """There are none."""
 
     async def remember(self) -> None:
-        self._dump = self._copy()
+        self._dumps = [
+            {name: copy.deepcopy(part) for name, part in vars(s).items() if name not in _FIXED}
+            for s in self._stores
+        ]
 
     async def go_back(self) -> None:
-        vars(self._store).update(copy.deepcopy(self._dump))
-
-    def _copy(self) -> dict[str, Any]:
-        parts = vars(self._store).items()
-        return {name: copy.deepcopy(part) for name, part in parts if name not in _FIXED}
+        for store, dump in zip(self._stores, self._dumps, strict=True):
+            vars(store).update(copy.deepcopy(dump))
 
     async def held(self) -> Held:
-        store, dump = self._store, self._store.dump()
-        prefix = self.keys.state_prefix("ledger")
-        emitted = [json.loads(entry["data"]) for entry in store.outbox]
-        return Held(
-            {
-                key.removeprefix(prefix): json.loads(raw)["numbers"]
-                for key, (_, raw, _) in dump["states"].items()
-            },
-            [(event["id"], event["data"]["entry_id"]) for event in emitted],
-            sum(len(digests) for digests, _ in dump["seen"].values()),
-            [json.loads(letter["data"])["data"]["entry_id"] for letter in store.dead_letters],
-            {shard: position for shard, (_, position) in dump["positions"].items() if position},
-        )
+        held = Held({}, [], 0, [], {})
+        for partition, store in enumerate(self._stores):
+            dump, prefix = store.dump(), store.keys.state_prefix("ledger")
+            for key, (_, raw, _) in dump["states"].items():
+                held.booked[key.removeprefix(prefix)] = json.loads(raw)["numbers"]
+            emitted = [json.loads(entry["data"]) for entry in store.outbox]
+            held.emitted.extend((event["id"], event["data"]["entry_id"]) for event in emitted)
+            held.marks += sum(len(digests) for digests, _ in dump["seen"].values())
+            letters = [json.loads(letter["data"]) for letter in store.dead_letters]
+            held.dead.extend(letter["data"]["entry_id"] for letter in letters)
+            for shard, (_, position) in dump["positions"].items():
+                if position is not None:
+                    held.positions.setdefault(shard, {})[partition] = position
+        return held
 
     async def close(self) -> None:
         """There is nothing to let go of."""
@@ -150,11 +152,11 @@ _FIXED = ("keys", "_clock", "_bucket_ms")
 class RedisBackend:
     """The real server; every owner has a client of its own through one proxy."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, partitions: int) -> None:
         self._url = url
-        self.keys = Keys("g")
+        self.keys = [Keys("g", partition) for partition in range(partitions)]
         self._proxy = FaultProxy(url)
-        self._stores: list[RedisStateStore] = []
+        self._clients: list[TimedRedis] = []
         self._late: list[Late] = []
         self._dump: dict[bytes, bytes] = {}
 
@@ -164,9 +166,10 @@ class RedisBackend:
         await self._client.flushall()
         await self._proxy.__aenter__()
 
-    def store(self) -> StateStore:
-        self._stores.append(RedisStateStore(connect_redis(self._proxy.url, 5.0), "g", 172_800.0))
-        return self._stores[-1]
+    def stores(self) -> Sequence[StateStore]:
+        client = connect_redis(self._proxy.url, 5.0)
+        self._clients.append(client)
+        return [RedisStateStore(client, "g", 172_800.0, keys.partition) for keys in self.keys]
 
     async def carry_out(self, call: PendingCall, ending: str) -> Any:
         if ending == "lost before":
@@ -199,17 +202,16 @@ class RedisBackend:
             await pipeline.execute()
 
     async def held(self) -> Held:
-        positions = await self._stored.positions()
         return Held(
             await self._stored.accounts(),
             await self._stored.emitted(),
             (await self._stored.counts()).marks,
             await self._stored.dead_letters(),
-            {shard: max(found) for shard, found in positions.items() if found},
+            await self._stored.positions(),
         )
 
     async def close(self) -> None:
-        for store in self._stores:
-            await store.aclose()
+        for client in self._clients:
+            await client.aclose()
         await self._proxy.__aexit__(None, None, None)
         await self._client.aclose()

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from streamproc.position import Position
+from streamproc.state.keys import partition_of_text
 from tests.model.backends import Held
 from tests.model.owner import STREAM
 from tests.model.shard_log import ShardLog
@@ -20,7 +21,8 @@ _REFUSED = -1  # the ledger rejects it
 class Oracle:
     """Knows every delivery. Each id is booked by the first delivery of it that is committed."""
 
-    def __init__(self, logs: Iterable[ShardLog]) -> None:
+    def __init__(self, logs: Iterable[ShardLog], partitions: int) -> None:
+        self._partitions = partitions
         self._logs = {log.shard_id: log for log in logs}
         self._entries: list[tuple[str, int]] = []
         self._deliveries: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
@@ -44,10 +46,7 @@ class Oracle:
 
     def check(self, held: Held) -> None:
         """Make sure that the store holds exactly what its positions say, once."""
-        passed = {
-            shard_id: deliveries[: self._passed(shard_id, held)]
-            for shard_id, deliveries in self._deliveries.items()
-        }
+        passed = {shard_id: self._passed(shard_id, held) for shard_id in self._deliveries}
         every = list(itertools.chain(*passed.values()))
         due = {entry_id: number for entry_id, _, number in every if number != _REFUSED}
         booked = Counter(itertools.chain(*held.booked.values()))
@@ -63,11 +62,22 @@ class Oracle:
         for shard_id, log in self._logs.items():
             if log.records:
                 end = Position(log.records[-1].sequence_number)
-                assert held.positions.get(f"{STREAM}/{shard_id}") == end
+                assert held.positions.get(f"{STREAM}/{shard_id}") == dict.fromkeys(
+                    range(self._partitions), end
+                )
         self.check(held)
 
-    def _passed(self, shard_id: str, held: Held) -> int:
-        return len(self._logs[shard_id].up_to(held.positions.get(f"{STREAM}/{shard_id}")))
+    def _passed(self, shard_id: str, held: Held) -> list[tuple[str, str, int]]:
+        """Return the deliveries that their partitions' positions have passed."""
+        positions = held.positions.get(f"{STREAM}/{shard_id}", {})
+        lengths = [
+            len(self._logs[shard_id].up_to(positions.get(p))) for p in range(self._partitions)
+        ]
+        return [
+            (entry_id, account, number)
+            for at, (entry_id, account, number) in enumerate(self._deliveries[shard_id])
+            if at < lengths[partition_of_text(account, self._partitions)]
+        ]
 
     def _check_dead(self, held: Held, refused: Counter[str]) -> None:
         dead = Counter(held.dead)

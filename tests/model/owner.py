@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, cast
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, cast
 
 import msgspec
 
 from streamproc.errors import Fenced, StateStoreError
 from streamproc.kinesis.reader import ShardReader
 from streamproc.leases.lease import Lease
+from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
 from streamproc.pipeline.shard import ShardConsumer
-from streamproc.pipeline.transaction import Engine
 from streamproc.position import Position
 from streamproc.state.cache import CellCache
 from streamproc.state.keys import Keys
@@ -25,7 +26,10 @@ from tests.worker.ledger import Ledger
 
 __all__ = ["STREAM", "LeaseTable", "Owner"]
 
-STREAM = "model"
+STREAM: Final = "model"
+# Turns of the event loop that any step takes at most: owners wait for nothing but round trips, for
+# records, and for each other's turns.
+_TURNS: Final = 40
 
 
 class LeaseTable:
@@ -72,20 +76,32 @@ class _Keeper:
 
 
 class Owner:
-    """Consumes a shard until it is fenced off or crashes; between round trips it stands still."""
+    """Consumes a shard until it is fenced off or crashes; between round trips it stands still.
+
+    Args:
+        stores: of each partition.
+        keys: of each partition.
+        table: where it takes its lease.
+        log: the shard.
+        batch: most records in a batch; twice as many are read at once.
+    """
 
     def __init__(
-        self, store: StateStore, keys: Keys, table: LeaseTable, log: ShardLog, batch: int
+        self,
+        stores: Sequence[StateStore],
+        keys: Sequence[Keys],
+        table: LeaseTable,
+        log: ShardLog,
+        batch: int,
     ) -> None:
         self.shard_id = log.shard_id
-        self._quiet = asyncio.Event()
-        self._store = SteppedStore(store, self._quiet)
+        self._stores = tuple(SteppedStore(store) for store in stores)
         lease = table.take(log.shard_id)
         engine = Engine(
             group="g",
             stream=STREAM,
             routes=Routes([Ledger()], keys),
-            store=cast(StateStore, self._store),
+            stores=cast(tuple[StateStore, ...], self._stores),
             cache=CellCache(1 << 20),
             gate=KeyGate(),
             sleep=lambda seconds: asyncio.sleep(0),
@@ -94,50 +110,40 @@ class Owner:
             engine,
             _Keeper(table, lease.counter),
             lease,
-            lambda start: cast(ShardReader, LogReader(log, start, batch * 2, self._quiet)),
+            lambda start: cast(ShardReader, LogReader(log, start, batch * 2)),
             batch_records=batch,
+            advance_interval=0.0,
             on_state_loss="replay",
         )
         self.task = asyncio.create_task(self.consumer.run())
 
     @property
-    def pending(self) -> PendingCall | None:
-        """The round trip that it waits for; None when it waits for records or is gone."""
-        return self._store.pending
+    def pending(self) -> list[PendingCall]:
+        """The round trips that it waits for; none when it waits for records or is gone."""
+        return [store.pending for store in self._stores if store.pending is not None]
 
     @property
     def is_alive(self) -> bool:
         """Whether it has neither crashed nor been fenced off."""
         return not self.task.done()
 
-    @property
-    def was_fenced(self) -> bool:
-        """Whether its end was to learn of a newer owner."""
-        return self.task.done() and isinstance(self.task.exception(), Fenced)
-
     async def settle(self) -> None:
-        """Wait until it can do nothing by itself; raises what it failed with."""
-        quiet = asyncio.ensure_future(self._quiet.wait())
-        await asyncio.wait((self.task, quiet), return_when=asyncio.FIRST_COMPLETED)
-        quiet.cancel()
-        if self.task.done() and not self.was_fenced:
-            self.task.result()
+        """Let it go on until it can do nothing by itself; raises what it failed with."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        if self.task.done():
+            with contextlib.suppress(Fenced):
+                self.task.result()
 
-    def stir(self) -> None:
-        """Expect it to do something: what it waits for has come."""
-        self._quiet.clear()
-
-    async def step(self, carry_out: Callable[[PendingCall], Any]) -> None:
-        """End the pending round trip as `carry_out` says, and wait for what comes of it."""
-        call = self.pending
-        assert call is not None
+    async def step(
+        self, call: PendingCall, carry_out: Callable[[PendingCall], Awaitable[Any]]
+    ) -> None:
+        """End a pending round trip as `carry_out` says, and wait for what comes of it."""
         try:
             answer = await carry_out(call)
         except (Fenced, StateStoreError) as error:
-            self.stir()
             call.answered.set_exception(error)
         else:
-            self.stir()
             call.answered.set_result(answer)
         await self.settle()
 

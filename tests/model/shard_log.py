@@ -33,13 +33,12 @@ class ShardLog:
 
 
 class LogReader:
-    """Hands out a log's records, `size` at a time; says through `idle` when it has none."""
+    """Hands out a log's records, `size` at a time."""
 
-    def __init__(self, log: ShardLog, start: Position, size: int, idle: asyncio.Event) -> None:
+    def __init__(self, log: ShardLog, start: Position, size: int) -> None:
         self._log = log
         self._next = _index(start)
         self._size = size
-        self._idle = idle
         self._closed = asyncio.Event()
 
     async def run(self) -> None:
@@ -49,7 +48,6 @@ class LogReader:
     async def next(self) -> Fetched:
         """Return the next records, as soon as there are some."""
         while self._next >= len(self._log.records):
-            self._idle.set()
             await self._log.grown.wait()
         if self._closed.is_set():
             raise ReaderClosedError(self._log.shard_id)

@@ -28,16 +28,14 @@ class PendingCall(msgspec.Struct, eq=False):
 
 
 class SteppedStore:
-    """Passes a store's methods on to `inner`, one at a time, when the driver wants.
+    """Passes a store's methods on to `inner` when the driver wants.
 
     Attributes:
         pending: the call in hand; None while there is none.
-        waiting: set whenever a call has come.
     """
 
-    def __init__(self, inner: StateStore, waiting: asyncio.Event) -> None:
+    def __init__(self, inner: StateStore) -> None:
         self._inner = inner
-        self.waiting = waiting
         self.pending: PendingCall | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -48,7 +46,6 @@ class SteppedStore:
         async def call(*arguments: Any, **named: Any) -> Any:
             answered = asyncio.get_running_loop().create_future()
             self.pending = PendingCall(name, lambda: method(*arguments, **named), answered)
-            self.waiting.set()
             try:
                 return await answered
             finally:

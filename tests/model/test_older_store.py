@@ -15,8 +15,8 @@ from tests.model.shard_log import ShardLog
 @pytest.fixture(params=["memory", "redis"])
 def unopened(request: pytest.FixtureRequest) -> Backend:
     if request.param == "memory":
-        return MemoryBackend()
-    return RedisBackend(request.getfixturevalue("redis_url"))
+        return MemoryBackend(1)
+    return RedisBackend(request.getfixturevalue("redis_url"), 1)
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ async def test_a_state_of_a_lost_future_is_not_taken_for_the_present_one(
 ) -> None:
     """Both futures have written the account as often, but not the same into it."""
     a, b = ShardLog("shard-a"), ShardLog("shard-b")
-    oracle, table = Oracle([a, b]), LeaseTable(["shard-a", "shard-b"])
+    oracle, table = Oracle([a, b], 1), LeaseTable(["shard-a", "shard-b"])
 
     async def go_on(owner: Owner, calls: int) -> None:
         for _ in range(calls):
-            await owner.step(lambda call: backend.carry_out(call, "answered"))
+            await owner.step(owner.pending[0], lambda call: backend.carry_out(call, "answered"))
 
     async def take(log: ShardLog, batch: int) -> Owner:
-        owner = Owner(backend.store(), backend.keys, table, log, batch)
+        owner = Owner(backend.stores(), backend.keys, table, log, batch)
         await owner.settle()
         await go_on(owner, 2)
         return owner
@@ -46,7 +46,6 @@ async def test_a_state_of_a_lost_future_is_not_taken_for_the_present_one(
     async def publish(log: ShardLog, owner: Owner, count: int) -> None:
         for _ in range(count):
             oracle.publish(log.shard_id, "x")
-        owner.stir()
         await owner.settle()
 
     first, other = await take(a, batch=2), await take(b, batch=2)

@@ -207,7 +207,7 @@ async def test_a_state_is_written_and_its_cell_told(kit: Kit) -> None:
     first = written.version
     assert first > 0
     await kit.store.commit(commit(position(1), position(2), cells=[(written, b'{"n":2}')]))
-    assert written.version == first + 1
+    assert written.version not in (0, first)
     assert await kit.stored(written.key) == b'{"n":2}'
 
 
