@@ -4,21 +4,27 @@ What is exported here is the plugin API; `streamproc --help` shows the commands.
 """
 
 from streamproc.context import Context, States
+from streamproc.entries import read_options
 from streamproc.errors import ConfigError, ProcessorError, Reject, Retry, StreamprocError
 from streamproc.events.event import Event
 from streamproc.processor import Key, Policy, Processor, on
+from streamproc.sinks.sink import OutgoingEvent, Sink, open_sink
 
 __all__ = [
     "ConfigError",
     "Context",
     "Event",
     "Key",
+    "OutgoingEvent",
     "Policy",
     "Processor",
     "ProcessorError",
     "Reject",
     "Retry",
+    "Sink",
     "States",
     "StreamprocError",
     "on",
+    "open_sink",
+    "read_options",
 ]
