@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple
 
@@ -13,8 +14,9 @@ from streamproc.errors import ContextClosed, ProcessorError
 from streamproc.events.envelope import encode_envelope, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.state.cell import StateCell
+from streamproc.state.timers import Clock, Timer, hash_key, timer_name
 
-__all__ = ["Context", "Emission", "Item", "States"]
+__all__ = ["Context", "Effects", "Emission", "Item", "Setting", "States"]
 
 S = TypeVar("S", default=None)
 
@@ -24,16 +26,18 @@ class Item(msgspec.Struct, gc=False, eq=False):
     """One event of a batch on its way to the handlers.
 
     Attributes:
-        order: index in the batch; emissions leave in this order.
+        order: index in the batch; emissions leave in this order. A timer's lies between those of
+            the records that it is delivered between.
         event_id: the business id, within its event type.
         digest: 16 bytes that stand for (event type, event id) in the dedupe sets.
         partition: where the states of its keys and its mark lie.
         time: the envelope's RFC 3339 time, if it carries one.
         arrival: seconds since the epoch at which Kinesis took the record.
         calls: the handler calls that it leads to.
+        timer: the timer that this is the event of; None for a record's.
     """
 
-    order: int
+    order: float
     event_type: str
     event_id: str
     digest: bytes
@@ -43,6 +47,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
     partition_key: str
     calls: list[Any] = msgspec.field(default_factory=list)
     partition: int = 0
+    timer: Timer | None = None
 
 
 class Emission(NamedTuple):
@@ -54,9 +59,40 @@ class Emission(NamedTuple):
         fields: the outbox entry: field, value, field, value...
     """
 
-    order: int
+    order: float
     processor: str
     fields: tuple[str | bytes, ...]
+
+
+class Setting(NamedTuple):
+    """A timer that a handler scheduled, or with None cancelled, buffered until the commit.
+
+    Attributes:
+        order: place of the causing event in its batch.
+        name: the timer's name.
+        timer: what is scheduled.
+    """
+
+    order: float
+    name: str
+    timer: Timer | None
+
+
+class Effects:
+    """What the handlers of one try did besides changing states.
+
+    Attributes:
+        emissions: events for the outbox.
+        settings: timers that were scheduled or cancelled.
+        ensure_deliverable: raises `ProcessorError` for an event that a processor cannot schedule.
+    """
+
+    __slots__ = ("emissions", "ensure_deliverable", "settings")
+
+    def __init__(self, ensure_deliverable: Callable[[str, Event], None]) -> None:
+        self.emissions: list[Emission] = []
+        self.settings: list[Setting] = []
+        self.ensure_deliverable = ensure_deliverable
 
 
 class States(Mapping[Any, S]):
@@ -96,8 +132,8 @@ class Context(Generic[S]):
         shard_id: the shard that the record came from.
     """
 
-    __slots__ = ("_cells", "_emitted", "_item", "_key", "_ordinal", "attempt", "group", "processor",
-                 "shard_id", "stream")  # fmt: skip
+    __slots__ = ("_cells", "_effects", "_item", "_key", "_ordinal", "_scheduled", "attempt",
+                 "group", "processor", "shard_id", "stream")  # fmt: skip
 
     def __init__(
         self,
@@ -105,7 +141,7 @@ class Context(Generic[S]):
         group: str,
         stream: str,
         shard_id: str,
-        emitted: list[Emission],
+        effects: Effects,
         attempt: int = 1,
     ) -> None:
         self.processor = processor
@@ -113,11 +149,12 @@ class Context(Generic[S]):
         self.stream = stream
         self.shard_id = shard_id
         self.attempt = attempt
-        self._emitted = emitted
+        self._effects = effects
         self._item: Item = None  # type: ignore[assignment]  # set by begin() before any call
         self._key: str | None = None
         self._cells: Mapping[Any, StateCell] = {}
         self._ordinal = 0
+        self._scheduled = 0
 
     def begin(self, item: Item, key: str | None, cells: Mapping[Any, StateCell]) -> None:
         """Point the context at the next event; the pipeline calls this, handlers do not."""
@@ -125,6 +162,7 @@ class Context(Generic[S]):
         self._key = key
         self._cells = cells
         self._ordinal = 0
+        self._scheduled = 0
 
     def close(self) -> None:
         """Make every further use an error; the pipeline calls this, handlers do not."""
@@ -219,8 +257,73 @@ class Context(Generic[S]):
             "data",
             data,
         )
-        self._emitted.append(Emission(item.order, self.processor, fields))
+        self._effects.emissions.append(Emission(item.order, self.processor, fields))
         return emission_id
+
+    def schedule(
+        self, at: float | datetime, event: Event, *, id: str, clock: Clock = "event"
+    ) -> None:
+        """Have an event delivered to this processor's handler of its type at a later time, once.
+
+        Its handler runs in a transaction as any other; `event_time` is `at` there. An event is
+        delivered by the shard that scheduled it, or by those that succeed that one.
+
+        Args:
+            at: seconds since the epoch, or an aware datetime; kept to the millisecond.
+            event: what is delivered. Its key must lie in the partition of the present event's.
+            id: names the timer within the processor; one that is pending under it is replaced.
+            clock: ``event``: due when an event of this time or later comes in the shard, and
+                delivered before that event. ``wall``: due when it is that time.
+
+        Raises:
+            ProcessorError: no handler of this processor takes the event, its key lies in another
+                partition, or `id` or `at` cannot be used.
+        """
+        self._scheduled += 1
+        item, event_class = self._item, type(event)
+        self._effects.ensure_deliverable(self.processor, event)
+        timer = Timer(
+            processor=self.processor,
+            id=id,
+            clock=clock,
+            at=self._milliseconds(at),
+            type=f"{event_class.__event_type__}.v{event_class.__event_version__}",
+            data=msgspec.Raw(msgspec.json.encode(event)),
+            key=item.partition_key,
+            hash=hash_key(item.partition_key),
+            nonce=_digest(self.processor, item, b"timer %d" % self._scheduled),
+        )
+        self._set(timer.id, timer)
+
+    def cancel(self, id: str) -> None:
+        """Remove a timer of this processor; one that fired or never was is no error.
+
+        A timer that is due in the same batch after the present event does not fire.
+
+        Raises:
+            ProcessorError: `id` cannot be used.
+        """
+        self._set(id, None)
+
+    def _set(self, id: str, timer: Timer | None) -> None:
+        if not id or not id.isprintable():
+            raise ProcessorError(f"{self.processor}: a timer's id is printable text, not {id!r}")
+        name = timer_name(self.processor, id)
+        self._effects.settings.append(Setting(self._item.order, name, timer))
+
+    def _milliseconds(self, at: float | datetime) -> int:
+        if isinstance(at, datetime):
+            if at.tzinfo is None:
+                raise ProcessorError(
+                    f"{self.processor}: ctx.schedule at {at}, a time without a zone"
+                )
+            at = at.timestamp()
+        try:
+            milliseconds = round(at * 1000)
+            datetime.fromtimestamp(milliseconds / 1000, UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise ProcessorError(f"{self.processor}: ctx.schedule at {at}: {error}") from error
+        return milliseconds
 
     def _cell(self) -> StateCell:
         if self._key is None or not self._cells:

@@ -211,4 +211,5 @@ def _status(key: str, consumer: ShardConsumer) -> ShardStatus:
         millis_behind_latest=None if reader is None else reader.millis_behind_latest,
         statistics=consumer.statistics,
         reader=reader,
+        timers_pending=consumer.timers_pending,
     )

@@ -55,6 +55,16 @@ async def test_the_windows_document_runs(monkeypatch: pytest.MonkeyPatch) -> Non
         assert h.state("spending", "c").seen == [2, 1000, 500, 700, 2]
 
 
+async def test_the_timers_document_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    processor, usage = snippets("docs/timers.md", "python")
+    module: Any = ModuleType("timers_document")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # types are looked up there
+    exec(processor, vars(module))
+    body = "".join(f"    {line}\n" for line in usage.rstrip().splitlines())
+    exec(f"async def example():\n{body}", vars(module))
+    await module.example()
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "deploy/README.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):

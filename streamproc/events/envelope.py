@@ -37,7 +37,7 @@ class _Outgoing(msgspec.Struct, omit_defaults=True):
     id: str
     source: str
     type: str
-    data: msgspec.Struct
+    data: msgspec.Struct | msgspec.Raw
     time: str | None = None
     datacontenttype: str = ""
 
@@ -72,7 +72,13 @@ def epoch_seconds(time: str) -> float:
 
 
 def encode_envelope(
-    *, id: str, source: str, type: str, version: int, time: str | None, data: msgspec.Struct
+    *,
+    id: str,
+    source: str,
+    type: str,
+    version: int,
+    time: str | None,
+    data: msgspec.Struct | msgspec.Raw,
 ) -> bytes:
     """Return the structured JSON of an outgoing event."""
     return _encoder.encode(

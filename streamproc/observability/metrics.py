@@ -40,6 +40,15 @@ _COUNTERS: Final = {
     "batches": ("streamproc_batches", "Batches committed."),
     "reruns": ("streamproc_batch_reruns", "Batches run again before they could be committed."),
     "conflicts": ("streamproc_commit_conflicts", "Commits refused: another shard's was earlier."),
+    "halvings": (
+        "streamproc_batch_halvings",
+        "Batches cut in half, since others kept changing what they read.",
+    ),
+    "timers_fired": (
+        "streamproc_timers_fired",
+        "Timers fired and committed, failed ones included.",
+    ),
+    "timers_failed": ("streamproc_timers_failed", "Timers put into the dead letters."),
     "rewinds": ("streamproc_state_rewinds", "Times Redis was behind and a shard was read again."),
     "store_errors": ("streamproc_store_errors", "Calls of Redis that failed and were repeated."),
 }
@@ -64,6 +73,10 @@ _HISTOGRAMS: Final = {
         "Time of the round trip that looks for duplicates and loads state.",
     ),
     "commit_seconds": ("streamproc_commit_duration_seconds", "Time of the commit's round trip."),
+    "timer_late_seconds": (
+        "streamproc_timer_late_seconds",
+        "Time from when a timer by the wall clock was due to its commit.",
+    ),
     "end_to_end_seconds": (
         "streamproc_end_to_end_latency_seconds",
         "Time from a record's arrival in Kinesis to its commit.",
@@ -181,6 +194,11 @@ def _from_worker(made: _Families, status: WorkerStatus) -> Iterator[Metric]:
         "Milliseconds from the last record read to the shard's tip, as Kinesis says.",
         "shard",
         behind,
+    )
+    yield made.gauge(
+        "streamproc_timers_pending",
+        "Timers that wait in the shards of this worker.",
+        sum(shard.timers_pending for shard in status.shards),
     )
     # Every phase always has a value: an alert on one cannot miss it for want of a series.
     phases = Counter({phase.value: 0 for phase in ShardPhase})

@@ -25,6 +25,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     millis_behind_latest: int | None
     statistics: ShardStatistics
     reader: ReaderStatistics | None
+    timers_pending: int = 0
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):

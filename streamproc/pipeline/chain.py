@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar
+
+import msgspec
 
 from streamproc.context import Item
 from streamproc.deadletter import DeadLetter, describe_failure
 from streamproc.errors import DecodeError, Reject
+from streamproc.events.envelope import encode_envelope, split_type
+from streamproc.kinesis.records import Record
 from streamproc.pipeline.decode import DecodedBatch
 from streamproc.pipeline.dispatch import Dispatched, Dispatcher, Failure
 from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.patience import until_answered
 from streamproc.pipeline.statistics import ShardStatistics
+from streamproc.pipeline.timers import ShardTimers
 from streamproc.position import Position
-from streamproc.state.store import Commit
+from streamproc.state.store import Commit, CommitResult
+from streamproc.state.timers import TimerState
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "ChainStart", "Unfinished"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +33,17 @@ T = TypeVar("T")
 # Reruns that a batch gets because of conflicts before it is cut in half.
 _MOST_CONFLICTS: Final = 3
 _CONFLICT_DELAY_S: Final = 0.05
+
+
+Unfinished = Failure | Literal["contended"]
+"""Why a batch was not committed: its handler halts the shard, or others write what it reads."""
+
+
+class ChainStart(msgspec.Struct, frozen=True):
+    """Where a partition of a shard is, and its timers, as its adoption told."""
+
+    position: Position
+    timers: TimerState = TimerState()
 
 
 class Chain:
@@ -42,16 +59,25 @@ class Chain:
         partition: int,
         shard_id: str,
         epoch: int,
-        position: Position,
+        start: ChainStart,
         statistics: ShardStatistics,
     ) -> None:
-        self.position = position
+        self.position = start.position
         self._engine = engine
         self._store = engine.stores[partition]
         self._shard_id = shard_id
         self._field = f"{engine.stream}/{shard_id}"
         self._epoch = epoch
         self._statistics = statistics
+        self.timers = ShardTimers(
+            self._store,
+            self._field,
+            engine.routes,
+            partition,
+            engine.cache,
+            start.timers,
+            self._persist,
+        )
         self._dispatcher = Dispatcher(
             engine.routes,
             engine.group,
@@ -61,11 +87,10 @@ class Chain:
             engine.sleep,
             engine.rng,
             engine.wall_clock,
+            self.timers.ensure_deliverable,
         )
 
-    async def run(
-        self, batch: DecodedBatch, end: Position, started: float
-    ) -> Failure | Literal["contended"] | None:
+    async def run(self, batch: DecodedBatch, end: Position, started: float) -> Unfinished | None:
         """Process and commit a batch that follows `position` and reaches `end`.
 
         Returns None once it is committed. Nothing is committed where a `Failure` is returned,
@@ -81,6 +106,7 @@ class Chain:
             Moved: the store's position is not ours.
             Fenced: a newer owner has the shard.
         """
+        batch = await self.timers.add_to(batch)
         async with self._engine.gate.hold(batch.cells.keys()):
             try:
                 result = await self._run_until_committed(batch, end)
@@ -90,9 +116,20 @@ class Chain:
                 self._drop(batch)
                 raise
         if not isinstance(result, Dispatched):
+            if result == "contended":
+                self.timers.fewer()
             return result
         self._count(batch, result, started)
         return None
+
+    def rewind(self, start: ChainStart) -> None:
+        """Go on from where the store says the partition is."""
+        self.position = start.position
+        self.timers.note(start.timers)
+
+    async def fire(self) -> Unfinished | None:
+        """Handle timers that are due where the partition is; see `run`."""
+        return await self.run(DecodedBatch([]), self.position, time.perf_counter())
 
     async def advance(self, end: Position) -> None:
         """Commit that nothing up to `end` belongs to this partition.
@@ -106,11 +143,11 @@ class Chain:
 
     async def _run_until_committed(
         self, batch: DecodedBatch, end: Position
-    ) -> Dispatched | Failure | Literal["contended"]:
+    ) -> Dispatched | Unfinished:
         conflicts = 0
         while True:
             bucket, items = await self._check(batch)
-            result = await self._dispatcher.run(batch, items)
+            result = await self._dispatch(batch, items)
             for failure in result.failures:
                 if failure.policy.then == "halt":
                     self._drop(batch)
@@ -129,6 +166,24 @@ class Chain:
                         return "contended"
                     # Every conflict is somebody else's success; still, let them get ahead.
                     await self._engine.sleep(self._engine.rng.random() * _CONFLICT_DELAY_S)
+
+    async def _dispatch(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
+        """Run the handlers, without timers that an earlier event of the batch changes."""
+        while True:
+            result = await self._dispatcher.run(batch, items)
+            if not batch.has_timers or not result.settings:
+                return result
+            earlier = {setting.name: setting.order for setting in reversed(result.settings)}
+            due = [
+                item
+                for item in items
+                if item.timer is None or earlier.get(item.timer.name, item.order) >= item.order
+            ]
+            if len(due) == len(items):
+                return result
+            items = due
+            for cell in batch.cells.values():
+                cell.reset()
 
     async def _check(self, batch: DecodedBatch) -> tuple[int, list[Item]]:
         """Load the batch's states; return the dedupe bucket and the items not yet committed."""
@@ -152,27 +207,34 @@ class Chain:
             Moved: the store's position is not ours.
             Fenced: a newer owner has the shard.
         """
+        changes, event_clock = self.timers.changes(batch, result.settings)
         commit = Commit(
             shard=self._field,
             epoch=self._epoch,
             start=self.position,
             end=end,
             bucket=bucket,
-            digests=[item.digest for item in result.items],
+            digests=[item.digest for item in result.items]
+            + [failure.item.digest for failure in result.failures if failure.item.timer],
             cells=result.states,
             outbox=[emission.fields for emission in result.emissions],
             dead_letters=[letter.fields() for letter in batch.dead]
             + [self._dead_letter(failure, batch).fields() for failure in result.failures],
+            timers=changes,
+            event_clock=event_clock,
         )
+        is_timed = bool(changes) or event_clock is not None
         errors_before = self._statistics.store_errors
         started = time.perf_counter()
         done = await self._persist(lambda: self._store.commit(commit))
         self._statistics.commit_seconds.observe(time.perf_counter() - started)
         repeated = self._statistics.store_errors > errors_before
-        if repeated and done.outcome == "MOVED" and done.position == end:
+        if repeated and _was_applied(commit, done):
             # The first try was applied and its answer lost; which versions it wrote is unknown.
             self._drop(batch)
             self.position = end
+            if is_timed:
+                self.timers.note(None)
             return "OK"
         if done.outcome == "MOVED":
             raise Moved(self._field, self.position, done.position)
@@ -180,6 +242,8 @@ class Chain:
             self._statistics.conflicts += 1
         if done.outcome == "OK":
             self.position = end
+            if is_timed:
+                self.timers.note(done.timers)
             self._engine.cache.keep([cell for cell, _ in result.states])
         return done.outcome
 
@@ -201,7 +265,7 @@ class Chain:
         text, trace = describe_failure(failure.error)
         error = failure.error
         return DeadLetter.of(
-            batch.records[failure.item.order],
+            self._record(failure.item, batch),
             self._engine.stream,
             self._shard_id,
             reason=error.reason if isinstance(error, (Reject, DecodeError)) else "handler-failed",
@@ -213,17 +277,49 @@ class Chain:
             handler=failure.handler,
         )
 
+    def _record(self, item: Item, batch: DecodedBatch) -> Record:
+        """Return the record of an event, or for a timer's one that would bring it again."""
+        timer = item.timer
+        if timer is None:
+            return batch.records[int(item.order)]
+        name, version = split_type(timer.type)
+        data = encode_envelope(
+            id=item.event_id,
+            source=f"streamproc/{self._engine.group}/{timer.processor}",
+            type=name,
+            version=version or 1,
+            time=item.time,
+            data=timer.data,
+        )
+        return Record(item.sequence, item.arrival, data, timer.key)
+
+    def _count_timers(self, result: Dispatched) -> tuple[int, int]:
+        """Count the timers that fired; return how many succeeded and how many failed."""
+        done = [item.timer for item in result.items if item.timer is not None]
+        failed = [f.item.timer for f in result.failures if f.item.timer is not None]
+        self._statistics.timers_fired += len(done) + len(failed)
+        self._statistics.timers_failed += len(failed)
+        now = self._store.now_ms()
+        for timer in (*done, *failed):
+            if timer.clock == "wall":
+                self._statistics.timer_late_seconds.observe(max(0, now - timer.at) / 1000)
+        return len(done), len(failed)
+
     def _count(self, batch: DecodedBatch, result: Dispatched, started: float) -> None:
         statistics, records = self._statistics, batch.own
-        put_aside = len(batch.dead) + len(result.failures)
+        processed, failures = len(result.items), len(result.failures)
+        if batch.has_timers:
+            fired = self._count_timers(result)
+            processed, failures = processed - fired[0], failures - fired[1]
+        put_aside = len(batch.dead) + failures
         unknown = len(batch.unknown)
         statistics.batches += 1
         statistics.records += len(records)
         statistics.bytes += sum([len(record.data) for record in records])
-        statistics.processed += len(result.items)
+        statistics.processed += processed
         statistics.unknown += unknown
         statistics.dead_letters += put_aside
-        statistics.duplicates += len(records) - len(result.items) - unknown - put_aside
+        statistics.duplicates += len(records) - processed - unknown - put_aside
         statistics.retries += result.retries
         statistics.emitted += len(result.emissions)
         for emission in result.emissions:
@@ -233,7 +329,8 @@ class Chain:
             processor = failure.handler.partition(".")[0]
             failed = statistics.failed_by_processor
             failed[processor] = failed.get(processor, 0) + 1
-        statistics.batch_records.observe(len(records))
+        if records:
+            statistics.batch_records.observe(len(records))
         statistics.batch_seconds.observe(time.perf_counter() - started)
         statistics.end_to_end_seconds.observe_ages(
             self._engine.wall_clock(),
@@ -256,3 +353,18 @@ class Chain:
                 failure.attempts,
                 type(failure.error).__name__,
             )
+
+
+def _was_applied(commit: Commit, repeated: CommitResult) -> bool:
+    """Whether the answer to a repeated commit says that an earlier try was applied.
+
+    One that moves the position is met by its own end. One that has only timers leaves the position
+    as it is, and is met by its own marks.
+    """
+    if repeated.outcome == "MOVED":
+        return repeated.position == commit.end
+    return (
+        repeated.outcome == "DUPLICATE"
+        and commit.start == commit.end
+        and len(repeated.refused) == len(commit.digests)
+    )

@@ -22,7 +22,7 @@ from streamproc.state.cache import CellCache
 from streamproc.state.cell import Codec, StateCell
 from streamproc.state.keys import partition_of_key, partition_of_text
 
-__all__ = ["Call", "DecodedBatch", "decode_batch", "split_batch"]
+__all__ = ["Call", "DecodedBatch", "decode_batch", "locate", "make_call", "split_batch"]
 
 Call = tuple[Target, Any, str | None, Mapping[Any, StateCell]]
 """One handler call: whom, with what event, its key's text, its states by the handler's own keys.
@@ -45,6 +45,7 @@ class DecodedBatch:
         unknown: records of a type that nobody declared, when those are skipped.
         has_async: whether any call is to an `async` handler.
         has_runs: whether any call is to a batch handler.
+        has_timers: whether any item is a timer's event.
     """
 
     def __init__(self, records: Sequence[Record], own: Sequence[Record] | None = None) -> None:
@@ -56,6 +57,7 @@ class DecodedBatch:
         self.unknown: list[Record] = []
         self.has_async = False
         self.has_runs = False
+        self.has_timers = False
 
 
 def decode_batch(
@@ -112,10 +114,10 @@ def decode_batch(
                 plan = plan.in_partition(routes, item.partition)
             calls, cells = item.calls, batch.cells
             for target in plan.targets:
-                calls.append(_call(target, event, cells, cache))
+                calls.append(make_call(target, event, cells, cache))
             for decode, wanted in plan.others:
                 event = decode(payload)
-                calls += [_call(target, event, cells, cache) for target in wanted]
+                calls += [make_call(target, event, cells, cache) for target in wanted]
         except (DecodeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             batch.dead.append(_undecodable(record, stream, shard, error))
             continue
@@ -172,11 +174,11 @@ def _partition(plan: Plan, event: Any, payload: Any, digest: bytes, partitions: 
     """
     found: dict[int, str] = {}
     for target in plan.targets:
-        _locate(target, event, partitions, found)
+        locate(target, event, partitions, found)
     for decode, wanted in plan.others:
         event = decode(payload)
         for target in wanted:
-            _locate(target, event, partitions, found)
+            locate(target, event, partitions, found)
     if len(found) > 1:
         keys = " and ".join(f"{key} in partition {at}" for at, key in sorted(found.items()))
         raise DecodeError(
@@ -188,7 +190,12 @@ def _partition(plan: Plan, event: Any, payload: Any, digest: bytes, partitions: 
     return next(iter(found), int.from_bytes(digest, "big") % partitions)
 
 
-def _locate(target: Target, event: Any, partitions: int, found: dict[int, str]) -> None:
+def locate(target: Target, event: Any, partitions: int, found: dict[int, str]) -> None:
+    """Add the partitions of a handler's keys to `found`, each with words for the key.
+
+    Raises:
+        DecodeError: the key function raises.
+    """
     try:
         if target.key is not None:
             texts = [key_text(target.key(event))]
@@ -209,7 +216,12 @@ def _bad_key(target: Target, error: Exception) -> DecodeError:
     return DecodeError("bad-key", f"{target.handler.name}: {type(error).__name__}: {error}")
 
 
-def _call(target: Target, event: Any, cells: dict[str, StateCell], cache: CellCache) -> Call:
+def make_call(target: Target, event: Any, cells: dict[str, StateCell], cache: CellCache) -> Call:
+    """Return the call of a handler with an event; the states it touches are added to `cells`.
+
+    Raises:
+        DecodeError: the key function raises.
+    """
     try:
         if target.key is not None:
             text = key_text(target.key(event))

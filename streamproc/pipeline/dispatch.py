@@ -11,8 +11,9 @@ from operator import attrgetter
 
 import msgspec
 
-from streamproc.context import Context, Emission, Item
+from streamproc.context import Context, Effects, Emission, Item, Setting
 from streamproc.errors import DecodeError, Reject, Retry
+from streamproc.events.event import Event
 from streamproc.pipeline.calls import Crew, HandlerError, Lane, call_plain
 from streamproc.pipeline.decode import Call, DecodedBatch
 from streamproc.pipeline.lanes import lanes
@@ -42,6 +43,7 @@ class Dispatched(msgspec.Struct):
         emissions: what they emitted, in the order of the causing events.
         failures: the events that failed.
         states: every state that was read, with its new value if it changed.
+        settings: timers that they scheduled or cancelled, in the order of the causing events.
         retries: attempts after the first.
     """
 
@@ -49,6 +51,7 @@ class Dispatched(msgspec.Struct):
     emissions: list[Emission]
     failures: list[Failure]
     states: list[tuple[StateCell, bytes | None]]
+    settings: list[Setting] = msgspec.field(default_factory=list)
     retries: int = 0
 
 
@@ -108,6 +111,7 @@ class Dispatcher:
         sleep: Callable[[float], Awaitable[None]],
         rng: random.Random,
         wall_clock: Callable[[], float],
+        ensure_deliverable: Callable[[str, Event], None],
     ) -> None:
         self._processors = [processor.name for processor in routes.processors]
         self._names = (group, stream, shard_id)
@@ -115,13 +119,15 @@ class Dispatcher:
         self._sleep = sleep
         self._rng = rng
         self._wall_clock = wall_clock
+        self._ensure_deliverable = ensure_deliverable
 
     async def run(self, batch: DecodedBatch, items: Sequence[Item]) -> Dispatched:
         """Hand `items` to their handlers; the batch's cells hold what they did to state."""
         failed: HandlerError | None = None
         try:
-            emissions = await self._try(batch, items)
-            return Dispatched(list(items), emissions, [], _changes(batch))
+            effects = await self._try(batch, items)
+            states = _changes(batch)
+            return Dispatched(list(items), effects.emissions, [], states, effects.settings)
         except HandlerError as error:
             failed = error
         except _UnstorableError:
@@ -130,18 +136,16 @@ class Dispatcher:
             cell.reset()
         return await self._run_carefully(batch, items, failed)
 
-    async def _try(
-        self, batch: DecodedBatch, items: Sequence[Item], attempt: int = 1
-    ) -> list[Emission]:
-        """Make all calls of `items`; return what they emitted, in the order of the causes.
+    async def _try(self, batch: DecodedBatch, items: Sequence[Item], attempt: int = 1) -> Effects:
+        """Make all calls of `items`; return their effects, in the order of the causes.
 
         Raises:
             HandlerError: a handler failed; states are as it left them.
         """
-        emissions: list[Emission] = []
+        effects = Effects(self._ensure_deliverable)
 
         def make(processor: str) -> Context[object]:
-            return Context(processor, *self._names, emissions, attempt)
+            return Context(processor, *self._names, effects, attempt)
 
         contexts = _Contexts(make, self._processors)
         try:
@@ -153,8 +157,9 @@ class Dispatcher:
         finally:
             contexts.close()
         # Lanes emit as they get there.
-        emissions.sort(key=attrgetter("order"))
-        return emissions
+        effects.emissions.sort(key=attrgetter("order"))
+        effects.settings.sort(key=attrgetter("order"))
+        return effects
 
     async def _side_by_side(self, stage: Stage, contexts: _Contexts) -> None:
         if stage.steps:
@@ -230,12 +235,13 @@ class Dispatcher:
         attempt = 1
         while True:
             try:
-                emissions = await self._try(batch, group, attempt)
+                effects = await self._try(batch, group, attempt)
                 _storable(group)
             except HandlerError as error:
                 failed = error
             else:
-                done.emissions += emissions
+                done.emissions += effects.emissions
+                done.settings += effects.settings
                 return None, attempt
             for cell, snapshot in before:
                 cell.restore(snapshot)

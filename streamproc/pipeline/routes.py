@@ -58,6 +58,7 @@ class Routes:
         self.processors = tuple(processors)
         self.partitions = len(keys)
         self._targets: list[dict[type, list[Target]]] = [{} for _ in keys]
+        self._by_name: dict[tuple[str, str, int], Target] = {}
         names = [processor.name for processor in self.processors]
         for name in names:
             if names.count(name) > 1:
@@ -70,12 +71,18 @@ class Routes:
             )
             prefixes = [each.state_prefix(processor.name) for each in keys]
             for handler in handlers_of(processor):
-                for targets, prefix in zip(self._targets, prefixes, strict=True):
+                for partition, prefix in enumerate(prefixes):
                     target = Target(handler, index, processor.policy, codec, prefix)
-                    targets.setdefault(handler.event, []).append(target)
+                    self._targets[partition].setdefault(handler.event, []).append(target)
+                    event_type = handler.event.__event_type__
+                    self._by_name[processor.name, event_type, partition] = target
         self.registry = EventRegistry(self._targets[0])
         self.plans = Plans(self)
 
     def of(self, reading: Reading, partition: int = 0) -> list[list[Target]]:
         """Return the targets of each of a reading's classes, in the order of its decoders."""
         return [self._targets[partition][cls] for cls in reading.classes]
+
+    def target(self, processor: str, event_type: str, partition: int) -> Target | None:
+        """Return the handler by which a processor takes an event type; None without one."""
+        return self._by_name.get((processor, event_type, partition))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,13 +16,14 @@ from streamproc.kinesis.errors import ReaderClosedError
 from streamproc.kinesis.reader import Fetched, ReaderStatistics, ShardReader
 from streamproc.kinesis.records import ChildShard
 from streamproc.leases.lease import Lease
+from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.patience import until_answered
 from streamproc.pipeline.resume import resume_position
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.together import together
 from streamproc.pipeline.transaction import Transactor
-from streamproc.position import Position, least_position
+from streamproc.position import Position
 from streamproc.state.store import Adopted, StateStore
 
 __all__ = ["Ended", "LeaseKeeper", "ShardConsumer", "ShardPhase"]
@@ -114,6 +116,11 @@ class ShardConsumer:
         return None if self._reader is None else self._reader.statistics()
 
     @property
+    def timers_pending(self) -> int:
+        """How many timers the shard has."""
+        return 0 if self._transactor is None else self._transactor.timers_pending
+
+    @property
     def position(self) -> Position:
         """The last committed position."""
         return self.lease.checkpoint if self._transactor is None else self._transactor.position
@@ -146,9 +153,10 @@ class ShardConsumer:
             StateLost: Redis has lost the shard, and the setting is to halt.
             StreamError: Kinesis refuses for good.
         """
-        positions = await self._adopt()
-        self._transactor = Transactor(self._engine, self.lease.key, self.lease.counter, positions)
-        start = least_position(positions)
+        starts = await self._adopt()
+        transactor = Transactor(self._engine, self.lease.key, self.lease.counter, starts)
+        self._transactor = transactor
+        start = transactor.position
         if self._stopping.is_set():
             return Ended(start, at_shard_end=False)
         self._reader = self._open_reader(start)
@@ -179,7 +187,9 @@ class ShardConsumer:
             async with asyncio.timeout_at(self._wake_at(transactor)):
                 fetched = await reader.next()
         except TimeoutError:
-            await self._advance(transactor)
+            await self._fire(transactor)
+            if self._clock() >= self._advance_at:
+                await self._advance(transactor)
             return None
         except ReaderClosedError:
             if not self._stopping.is_set():
@@ -198,7 +208,17 @@ class ShardConsumer:
 
     def _wake_at(self, transactor: Transactor) -> float | None:
         """Return until when, on the loop's clock, to wait for records; None for ever."""
-        return self._advance_at if transactor.is_uneven else None
+        due_in = transactor.timers_due_in()
+        times = [] if due_in is None else [self._clock() + due_in]
+        if transactor.is_uneven:
+            times.append(self._advance_at)
+        return min(times, default=None)
+
+    async def _fire(self, transactor: Transactor) -> None:
+        """Handle timers that are due."""
+        if transactor.timers_due_in() == 0:
+            self._ensure_lease()
+            await transactor.fire()
 
     async def _advance(self, transactor: Transactor) -> None:
         """Bring all partitions to one position."""
@@ -221,6 +241,7 @@ class ShardConsumer:
             if not transactor.is_uneven:
                 self._advance_at = self._clock() + self._advance_interval
             await transactor.process(records[first : first + size])
+            await self._fire(transactor)
             if transactor.is_uneven and self._clock() >= self._advance_at:
                 await transactor.advance()
             self._keeper.note_position(self.lease.key, transactor.position, self._incarnation)
@@ -230,8 +251,7 @@ class ShardConsumer:
         """Go to where Redis is: behind us it has lost commits, ahead of us it has ours."""
         before = transactor.position
         self._engine.cache.clear()
-        positions = await self._adopt()
-        transactor.rewind(positions)
+        transactor.rewind(await self._adopt())
         position = transactor.position
         if position < before:
             transactor.statistics.rewinds += 1
@@ -243,7 +263,7 @@ class ShardConsumer:
             )
         await reader.rewind(position)
 
-    async def _adopt(self) -> list[Position]:
+    async def _adopt(self) -> list[ChainStart]:
         """Make every older owner's commits fail, and find out where each partition begins.
 
         The lease store is the judge of who owns the shard. Where Redis has seen a higher epoch
@@ -257,7 +277,8 @@ class ShardConsumer:
                 positions = [
                     resume_position(self.lease, each, self._on_state_loss) for each in adopted
                 ]
-                await together(list(map(self._adopt_in, stores, positions)))
+                await together([self._inherit_timers(store) for store in stores])
+                begun = await together(list(map(self._adopt_in, stores, positions)))
             except Fenced as fenced:
                 raised = await self._keeper.outrun(self.lease.key, fenced.epoch)
                 if raised is None:
@@ -265,7 +286,10 @@ class ShardConsumer:
                 self.lease = raised
             else:
                 self._incarnation = adopted[0].incarnation
-                return positions
+                return [
+                    ChainStart(position, each.timers)
+                    for position, each in zip(positions, begun, strict=True)
+                ]
 
     async def _adopt_in(self, store: StateStore, start: Position | None) -> Adopted:
         engine, lease = self._engine, self.lease
@@ -273,3 +297,21 @@ class ShardConsumer:
         return await until_answered(
             lambda: store.adopt(field, lease.counter, start), field, engine.sleep, engine.rng
         )
+
+    async def _inherit_timers(self, store: StateStore) -> None:
+        """Take over the timers of the shard's parents, which are finished.
+
+        A child takes those whose partition keys it covers. Where a lease does not know its range,
+        the first child takes all of them: they fire once, but perhaps in its sibling's stead.
+        """
+        engine, lease, hash_range = self._engine, self.lease, self.lease.hash_range
+        low, high = "0" * 32, "f" * 32
+        if hash_range is not None:
+            low = f"{int(hash_range.starting_hash_key):032x}"
+            high = f"{int(hash_range.ending_hash_key):032x}"
+        field = f"{engine.stream}/{lease.key}"
+        for parent in lease.parents:
+            inherit = partial(store.inherit_timers, f"{engine.stream}/{parent}", field, low, high)
+            moved = await until_answered(inherit, field, engine.sleep, engine.rng)
+            if moved:
+                log.info("%s: took over %d timers of %s", lease.key, moved, parent)

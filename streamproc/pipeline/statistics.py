@@ -69,6 +69,8 @@ class ShardStatistics(msgspec.Struct):
         reruns: batches run again, because of a failing handler, a duplicate or a conflict.
         conflicts: commits refused because another shard had changed a state that was read.
         halvings: batches cut in half because they kept being refused for that.
+        timers_fired: timers whose events were handled, or put aside, and committed.
+        timers_failed: of those, the ones put aside; they are not among the dead letters above.
         emitted: events written to the outbox.
         batches: commits.
         rewinds: times that Redis turned out to be behind and the shard was read again.
@@ -77,6 +79,7 @@ class ShardStatistics(msgspec.Struct):
         batch_records: records in a batch.
         check_seconds: time of a check round trip.
         commit_seconds: time of a commit round trip.
+        timer_late_seconds: time from when a timer by the wall clock was due to its commit.
         end_to_end_seconds: time from a record's arrival in Kinesis to its commit.
     """
 
@@ -90,6 +93,8 @@ class ShardStatistics(msgspec.Struct):
     reruns: int = 0
     conflicts: int = 0
     halvings: int = 0
+    timers_fired: int = 0
+    timers_failed: int = 0
     emitted: int = 0
     batches: int = 0
     rewinds: int = 0
@@ -102,6 +107,9 @@ class ShardStatistics(msgspec.Struct):
     batch_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
     check_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
     commit_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
+    timer_late_seconds: Histogram = msgspec.field(
+        default_factory=lambda: Histogram(LATENCY_BUCKETS)
+    )
     end_to_end_seconds: Histogram = msgspec.field(
         default_factory=lambda: Histogram(LATENCY_BUCKETS)
     )

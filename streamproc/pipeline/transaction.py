@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal
+from math import ceil
 
 from streamproc.kinesis.records import Record
-from streamproc.pipeline.chain import Chain
+from streamproc.pipeline.chain import Chain, ChainStart, Unfinished
 from streamproc.pipeline.decode import decode_batch, split_batch
 from streamproc.pipeline.dispatch import Failure
 from streamproc.pipeline.engine import Engine, ShardHalted
@@ -29,20 +29,20 @@ class Transactor:
         engine: what the worker's shards share.
         shard_id: the shard.
         epoch: the lease's counter at acquisition.
-        positions: where each partition is.
+        starts: where each partition is, and its timers.
     """
 
     def __init__(
-        self, engine: Engine, shard_id: str, epoch: int, positions: Sequence[Position]
+        self, engine: Engine, shard_id: str, epoch: int, starts: Sequence[ChainStart]
     ) -> None:
         self.statistics = ShardStatistics()
         self._engine = engine
         self._shard_id = shard_id
         self._chains = [
-            Chain(engine, partition, shard_id, epoch, position, self.statistics)
-            for partition, position in enumerate(positions)
+            Chain(engine, partition, shard_id, epoch, start, self.statistics)
+            for partition, start in enumerate(starts)
         ]
-        self._reached = least_position(positions)
+        self._reached = self.position
         # Most records of a batch, while other workers write what its handlers read.
         self._limit: int | None = None
 
@@ -56,11 +56,21 @@ class Transactor:
         """Whether some partition is behind what the shard has been read to."""
         return len(self._chains) > 1 and self.position < self._reached
 
-    def rewind(self, positions: Sequence[Position]) -> None:
+    @property
+    def timers_pending(self) -> int:
+        """How many timers the shard has."""
+        return sum(chain.timers.pending for chain in self._chains)
+
+    def timers_due_in(self) -> float | None:
+        """Return seconds until a timer is due without further records; None without one."""
+        waits = [chain.timers.due_in() for chain in self._chains]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def rewind(self, starts: Sequence[ChainStart]) -> None:
         """Go on from where the store says each partition is; records follow from the least."""
-        for chain, position in zip(self._chains, positions, strict=True):
-            chain.position = position
-        self._reached = least_position(positions)
+        for chain, start in zip(self._chains, starts, strict=True):
+            chain.rewind(start)
+        self._reached = self.position
 
     async def advance(self) -> None:
         """Bring every partition to where the shard has been read to.
@@ -71,6 +81,19 @@ class Transactor:
         """
         reached = self._reached
         await together([c.advance(reached) for c in self._chains if c.position < reached])
+
+    async def fire(self) -> None:
+        """Handle the timers that are due now, up to a limit, where the shard is.
+
+        Raises:
+            Moved: Redis has another position for this shard; read again from what it has.
+            Fenced: a newer owner has the shard; nothing more can be committed.
+            ShardHalted: a timer's handler failed, and its policy is to halt.
+        """
+        due = [chain for chain in self._chains if chain.timers.due_in() == 0]
+        failure = _worst(await together([chain.fire() for chain in due]))
+        if isinstance(failure, Failure):
+            raise self._halted(failure) from failure.error
 
     async def process(self, records: Sequence[Record]) -> None:
         """Process and commit `records`, which follow what was processed last.
@@ -90,7 +113,7 @@ class Transactor:
                 self.statistics.halvings += 1
                 continue
             if failure is not None:
-                await self.process(piece[: failure.item.order])
+                await self.process(piece[: ceil(failure.item.order)])
                 raise self._halted(failure) from failure.error
             at += len(piece)
             self._reached = piece[-1].position
@@ -109,7 +132,7 @@ class Transactor:
                 records = records[:passed] if passed else records
         return records
 
-    async def _transact(self, records: Sequence[Record]) -> Failure | Literal["contended"] | None:
+    async def _transact(self, records: Sequence[Record]) -> Unfinished | None:
         """Commit `records` in every partition that has not; else return why one did not."""
         engine = self._engine
         started = time.perf_counter()
@@ -131,10 +154,7 @@ class Transactor:
                 if self._chains[partition].position < end
             ]
         )
-        failures = [result for result in results if isinstance(result, Failure)]
-        if failures:
-            return min(failures, key=lambda failure: failure.item.order)
-        return "contended" if "contended" in results else None
+        return _worst(results)
 
     def _halted(self, failure: Failure) -> ShardHalted:
         return ShardHalted(
@@ -143,3 +163,11 @@ class Transactor:
             f"({type(failure.error).__name__}), and its policy is to halt; mend the processor or "
             "the event, then restart the worker"
         )
+
+
+def _worst(results: Sequence[Unfinished | None]) -> Unfinished | None:
+    """Return what the shard is to do about how its partitions' shares ended."""
+    failures = [result for result in results if isinstance(result, Failure)]
+    if failures:
+        return min(failures, key=lambda failure: failure.item.order)
+    return "contended" if "contended" in results else None

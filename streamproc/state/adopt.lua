@@ -1,7 +1,9 @@
 -- Makes this owner the only one whose commits for the shard are accepted from now on.
--- KEYS: positions, incarnation
+-- KEYS: positions, incarnation, timers, timers by event time, timers by the wall clock
 -- ARGV: shard field, epoch, start position or '', id for a store without one
--- Returns {'OK', position or '', incarnation, now in ms} or {'FENCED', newer epoch}.
+-- Returns {'OK', position or '', incarnation, now in ms, next timer by event time or '',
+--          next by the wall clock or '', event clock or '', number of timers}
+--         or {'FENCED', newer epoch}.
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local epoch, position = 0, ''
 if stored then
@@ -18,4 +20,10 @@ end
 redis.call('SET', KEYS[2], ARGV[4], 'NX')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. '|' .. position)
 local now = redis.call('TIME')
-return {'OK', position, redis.call('GET', KEYS[2]), now[1] * 1000 + math.floor(now[2] / 1000)}
+return {
+  'OK', position, redis.call('GET', KEYS[2]), now[1] * 1000 + math.floor(now[2] / 1000),
+  redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2] or '',
+  redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2] or '',
+  redis.call('HGET', KEYS[3], 'clock') or '',
+  redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5]),
+}

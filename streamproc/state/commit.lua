@@ -1,13 +1,16 @@
 -- Commits one batch, all or nothing: everything is checked before the first write.
 -- KEYS: positions, outbox, dead letters, seen bucket to mark in, 3 other seen buckets,
---       state keys...
+--       state keys...; and if it is about timers: timers, by event time, by the wall clock
 -- ARGV: shard field, epoch, position the batch starts from, position it reaches,
 --       ms to keep the seen bucket, number of ids, number of state keys, number of outbox entries,
 --       number of dead letters; ids...;
 --       for each state key: version it was read at, its next version, new value or '', ms to keep it
 --       or 0;
---       for each outbox entry and then each dead letter: number of field and value strings, those
--- Returns {'OK'}, {'FENCED', newer epoch}, {'MOVED', stored position or ''},
+--       for each outbox entry and then each dead letter: number of field and value strings, those;
+--       and if it is about timers: their number, event clock or '', and for each its name, ms,
+--       1 for event time or 2 for the wall clock, and its payload, or '' to remove it
+-- Returns {'OK'}, if it is about timers with the next by event time or '', the next by the wall
+--         clock or '', event clock or '', number of timers; {'FENCED', newer epoch}, {'MOVED', stored position or ''},
 --         {'DUPLICATE', index of each id...} or {'CONFLICT', index of each state key...}.
 local epoch, position = 0, ''
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
@@ -80,4 +83,29 @@ for target = 1, 2 do
   end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. '|' .. ARGV[4])
-return {'OK'}
+if not ARGV[at] then
+  return {'OK'}
+end
+
+local timers = 8 + states
+if ARGV[at + 1] ~= '' then
+  redis.call('HSET', KEYS[timers], 'clock', ARGV[at + 1])
+end
+for own = at + 2, at + 4 * tonumber(ARGV[at]), 4 do
+  local name = ARGV[own]
+  redis.call('ZREM', KEYS[timers + 1], name)
+  redis.call('ZREM', KEYS[timers + 2], name)
+  if ARGV[own + 3] == '' then
+    redis.call('HDEL', KEYS[timers], name)
+  else
+    redis.call('ZADD', KEYS[timers + tonumber(ARGV[own + 2])], ARGV[own + 1], name)
+    redis.call('HSET', KEYS[timers], name, ARGV[own + 3])
+  end
+end
+return {
+  'OK',
+  redis.call('ZRANGE', KEYS[timers + 1], 0, 0, 'WITHSCORES')[2] or '',
+  redis.call('ZRANGE', KEYS[timers + 2], 0, 0, 'WITHSCORES')[2] or '',
+  redis.call('HGET', KEYS[timers], 'clock') or '',
+  redis.call('ZCARD', KEYS[timers + 1]) + redis.call('ZCARD', KEYS[timers + 2]),
+}

@@ -7,6 +7,9 @@ that a commit touches one slot of a Redis Cluster:
     sp:{group:p}:incarnation          string  random id of this store
     sp:{group:p}:seen:<bucket>        set     16-byte digests of event ids
     sp:{group:p}:s:<processor>:<key>  hash    v: version, d: the state as JSON
+    sp:{group:p}:timers:<stream/shard>        hash  name -> a timer as JSON; clock: event time in ms
+    sp:{group:p}:timers:<stream/shard>:event  zset  names of timers by event time, in ms
+    sp:{group:p}:timers:<stream/shard>:wall   zset  the same by the wall clock
     sp:{group:p}:outbox               stream  emitted events that wait for the relay
     sp:{group:p}:dlq                  stream  dead letters
     sp:{group:p}:relay                string  the lock of the worker that relays the outbox
@@ -75,10 +78,16 @@ class Keys:
         self.dead_letter_relay = f"{prefix}dlq-relay"
         self._seen = f"{prefix}seen:"
         self._state = f"{prefix}s:"
+        self._timers = f"{prefix}timers:"
 
     def seen(self, bucket: int) -> str:
         """Return the dedupe set of a bucket, a count of half TTLs since the epoch."""
         return f"{self._seen}{bucket}"
+
+    def timers(self, shard: str) -> list[str]:
+        """Return the keys of a shard's timers: all, by event time, by the wall clock."""
+        name = self._timers + shard
+        return [name, f"{name}:event", f"{name}:wall"]
 
     def state_prefix(self, processor: str) -> str:
         """Return what a processor's state keys begin with; the key's text follows."""

@@ -15,24 +15,33 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from streamproc.errors import Fenced, StateStoreError
+from streamproc.errors import Fenced, StateStoreError, StreamprocError
 from streamproc.position import Position
 from streamproc.redis_client import redis_address
 from streamproc.state.cell import StateCell
 from streamproc.state.keys import Keys
+from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
 
 __all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
 
 T = TypeVar("T")
 
 _SCRIPTS: Final = Path(__file__).parent
+_TIMERS_A_PAGE: Final = 1_000
+
+_decode_timer = msgspec.json.Decoder(Timer).decode
+_encode_timer = msgspec.json.Encoder().encode
 
 
 class Adopted(msgspec.Struct, frozen=True):
-    """What a new owner of a shard finds: the committed position, if any, and the store's id."""
+    """What a new owner of a shard finds: its committed position, if any, and its timers.
+
+    `incarnation` is the store's id.
+    """
 
     position: Position | None
     incarnation: str
+    timers: TimerState = TimerState()
 
 
 class Commit(msgspec.Struct, kw_only=True):
@@ -48,6 +57,8 @@ class Commit(msgspec.Struct, kw_only=True):
         cells: the states that the batch read, with their versions and what they have become.
         outbox: fields and values of each emitted event's entry.
         dead_letters: fields and values of each dead letter's entry.
+        timers: the timers to set or remove, each name once.
+        event_clock: the shard's new event time in ms, if it has one and it moved.
     """
 
     shard: str
@@ -59,22 +70,26 @@ class Commit(msgspec.Struct, kw_only=True):
     cells: Sequence[tuple[StateCell, bytes | None]] = ()
     outbox: Sequence[Sequence[str | bytes]] = ()
     dead_letters: Sequence[Sequence[str | bytes]] = ()
+    timers: Sequence[TimerChange] = ()
+    event_clock: int | None = None
 
 
 class CommitResult(msgspec.Struct, frozen=True):
     """How a commit ended.
 
     `refused` holds indexes into `Commit.digests` (DUPLICATE) or `Commit.cells` (CONFLICT);
-    `position` is the stored one (MOVED), None when the shard has none.
+    `position` is the stored one (MOVED), None when the shard has none. `timers` is what became of
+    the shard's timers when the commit was about them.
     """
 
     outcome: Literal["OK", "MOVED", "DUPLICATE", "CONFLICT"]
     refused: tuple[int, ...] = ()
     position: Position | None = None
+    timers: TimerState | None = None
 
 
 class StateStore(Protocol):
-    """Keeps positions, dedupe marks, keyed state, outbox and dead letters of one partition.
+    """Keeps positions, dedupe marks, states, timers, outbox and dead letters of one partition.
 
     Every method raises `StateStoreError` when the store cannot answer; a commit may have been
     applied then. Repeating the same commit tells: it is `MOVED` to its own `end`.
@@ -110,6 +125,23 @@ class StateStore(Protocol):
         """Drop the positions of shards that nobody can read any more."""
         ...
 
+    async def due_timers(
+        self, shard: str, clock: Clock, until: int, limit: int
+    ) -> tuple[list[Timer], TimerState]:
+        """Return at most `limit` timers due until then, in ms, and what there is beside them."""
+        ...
+
+    async def inherit_timers(self, parent: str, child: str, low: str, high: str) -> int:
+        """Move a finished shard's timers whose hash keys a child covers to it; return how many.
+
+        `low` and `high` are the ends of the child's range, inclusive, as 32 hex digits.
+        """
+        ...
+
+    def now_ms(self) -> int:
+        """Return the time by the store's clock, as far as it is known here, in ms."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections."""
         ...
@@ -136,18 +168,20 @@ class RedisStateStore:
         self._adopt = client.register_script((_SCRIPTS / "adopt.lua").read_text())
         self._check = client.register_script((_SCRIPTS / "check.lua").read_text())
         self._commit = client.register_script((_SCRIPTS / "commit.lua").read_text())
+        self._timers = client.register_script((_SCRIPTS / "timers.lua").read_text())
+        self._inherit = client.register_script((_SCRIPTS / "inherit.lua").read_text())
 
     async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
         """See `StateStore.adopt`."""
         reply = await self._run(
             self._adopt,
-            [self.keys.positions, self.keys.incarnation],
+            [self.keys.positions, self.keys.incarnation, *self.keys.timers(shard)],
             [shard, epoch, "" if start is None else start.encode(), uuid.uuid4().hex],
         )
         if reply[0] == b"FENCED":
             raise _fenced(shard, epoch, reply[1])
         self._note_clock(reply[3])
-        return Adopted(_position(reply[1]), reply[2].decode())
+        return Adopted(_position(reply[1]), reply[2].decode(), _timer_state(*reply[4:]))
 
     async def check(
         self, digests: Sequence[bytes], cells: Sequence[StateCell]
@@ -188,6 +222,10 @@ class RedisStateStore:
         for entry in (*commit.outbox, *commit.dead_letters):
             arguments.append(len(entry))
             arguments += entry
+        timers: list[str] = []
+        if commit.timers or commit.event_clock is not None:
+            timers = self.keys.timers(commit.shard)
+            arguments += _timer_arguments(commit)
         reply = await self._run(
             self._commit,
             [
@@ -198,6 +236,7 @@ class RedisStateStore:
                 # Since the check, Redis's time may have gone on into the next bucket.
                 self.keys.seen(commit.bucket + 1),
                 *[cell.key for cell, _ in commit.cells],
+                *timers,
             ],
             arguments,
         )
@@ -206,6 +245,7 @@ class RedisStateStore:
             for (cell, value), version in zip(commit.cells, versions, strict=True):
                 if value is not None:
                     cell.committed(value, version)
+            return CommitResult("OK", timers=_timer_state(*reply[1:]) if timers else None)
         if outcome == "FENCED":
             raise _fenced(commit.shard, commit.epoch, reply[1])
         if outcome == "MOVED":
@@ -229,6 +269,52 @@ class RedisStateStore:
         if shards:
             fields = [f"{stream}/{shard}" for shard in shards]
             await self._answered(self._client.hdel(self.keys.positions, *fields))
+
+    async def due_timers(
+        self, shard: str, clock: Clock, until: int, limit: int
+    ) -> tuple[list[Timer], TimerState]:
+        """See `StateStore.due_timers`.
+
+        Raises:
+            StreamprocError: a stored timer cannot be read.
+        """
+        everything, by_event, by_wall = self.keys.timers(shard)
+        due = by_event if clock == "event" else by_wall
+        payloads, *rest = await self._run(
+            self._timers, [everything, due, by_event, by_wall], [until, limit]
+        )
+        try:
+            return [_decode_timer(payload) for payload in payloads], _timer_state(*rest)
+        except msgspec.MsgspecError as error:
+            raise StreamprocError(
+                f"a timer of {shard} at {everything} cannot be read ({error}); this version did "
+                "not write it: mend it, or take its name out of the hash and out of the set "
+                f"{due}"
+            ) from error
+
+    async def inherit_timers(self, parent: str, child: str, low: str, high: str) -> int:
+        """See `StateStore.inherit_timers`."""
+        theirs, ours = self.keys.timers(parent), self.keys.timers(child)
+        cursor, moved = 0, 0
+        while True:
+            answer: Any = await self._answered(
+                self._client.hscan(theirs[0], cursor, count=_TIMERS_A_PAGE)
+            )
+            cursor, page = answer
+            names = [
+                name
+                for name, payload in page.items()
+                if name != b"clock" and low <= _decode_timer(payload).hash <= high
+            ]
+            if page:
+                (count,) = await self._run(self._inherit, [*theirs, *ours], names)
+                moved += count
+            if not cursor:
+                return moved
+
+    def now_ms(self) -> int:
+        """See `StateStore.now_ms`: Redis's clock, as of its last answer that told it."""
+        return int(self._now_ms())
 
     async def ping(self) -> None:
         """Make sure that Redis answers.
@@ -272,6 +358,31 @@ class RedisStateStore:
 
 def _position(text: bytes) -> Position | None:
     return Position.decode(text.decode()) if text else None
+
+
+def _timer_arguments(commit: Commit) -> list[Any]:
+    arguments: list[Any] = [
+        len(commit.timers),
+        "" if commit.event_clock is None else commit.event_clock,
+    ]
+    for change in commit.timers:
+        timer = change.timer
+        if timer is None:
+            arguments += (change.name, 0, 0, b"")
+        else:
+            clock = 1 if timer.clock == "event" else 2
+            arguments += (change.name, timer.at, clock, _encode_timer(timer))
+    return arguments
+
+
+def _timer_state(next_event: Any, next_wall: Any, event_clock: Any, pending: int) -> TimerState:
+    return TimerState(
+        _milliseconds(next_event), _milliseconds(next_wall), _milliseconds(event_clock), pending
+    )
+
+
+def _milliseconds(text: bytes) -> int | None:
+    return int(text) if text else None
 
 
 def _fenced(shard: str, epoch: int, newer: int) -> Fenced:

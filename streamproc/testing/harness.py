@@ -13,9 +13,10 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 
 from streamproc.deadletter import DeadLetter
-from streamproc.events.envelope import encode_envelope, epoch_seconds
+from streamproc.events.envelope import encode_envelope, epoch_seconds, split_type
 from streamproc.events.event import Event
 from streamproc.kinesis.records import Record
+from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
@@ -27,12 +28,14 @@ from streamproc.state.cache import CellCache
 from streamproc.state.cell import Codec
 from streamproc.testing.memory_state import MemoryStateStore
 
-__all__ = ["Emitted", "Harness"]
+__all__ = ["Emitted", "Harness", "Scheduled"]
 
 E = TypeVar("E", bound=Event)
 
 _STREAM: Final = "test"
 _SHARD: Final = "shardId-000000000000"
+_FIELD: Final = f"{_STREAM}/{_SHARD}"
+_MOST_ROUNDS: Final = 1_000
 _CACHE_BYTES: Final = 16 * 1024 * 1024
 _FIRST_SEQUENCE: Final = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
 _FIRST_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -58,6 +61,26 @@ class Emitted(msgspec.Struct, frozen=True):
     time: str | None
 
 
+class Scheduled(msgspec.Struct, frozen=True):
+    """A timer that is pending.
+
+    Attributes:
+        processor: who scheduled it.
+        id: its name there.
+        at: when it is due, in seconds since the epoch.
+        clock: ``event`` or ``wall``.
+        type: the event type that is delivered, without version.
+        payload: that event's fields, as JSON values.
+    """
+
+    processor: str
+    id: str
+    at: float
+    clock: str
+    type: str
+    payload: dict[str, Any]
+
+
 class Harness:
     """A worker with one shard, for tests: the real pipeline over a store in memory.
 
@@ -77,7 +100,7 @@ class Harness:
 
     Attributes:
         store: the state store.
-        now: seconds since the epoch; assign to let time pass.
+        now: seconds since the epoch; `advance` lets time pass, and timers fire.
         delays: seconds of each wait between attempts, in order.
     """
 
@@ -149,10 +172,9 @@ class Harness:
             rng=random.Random(self._epoch),
             wall_clock=lambda: self.now,
         )
-        adopted = await self.store.adopt(f"{_STREAM}/{_SHARD}", self._epoch, TRIM_HORIZON)
-        self._transactor = Transactor(
-            engine, _SHARD, self._epoch, [adopted.position or TRIM_HORIZON]
-        )
+        adopted = await self.store.adopt(_FIELD, self._epoch, TRIM_HORIZON)
+        start = ChainStart(adopted.position or TRIM_HORIZON, adopted.timers)
+        self._transactor = Transactor(engine, _SHARD, self._epoch, [start])
 
     async def send(
         self,
@@ -174,10 +196,41 @@ class Harness:
 
     async def process(self, *records: Record) -> None:
         """Process records of `record` and `raw_record` as one batch."""
+        if records:
+            await self._entered.process(records)
+        await self._fire()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass; timers by the wall clock fire, each when it is due.
+
+        Raises:
+            ShardHalted: a timer's handler failed, and its policy is to halt.
+        """
+        end = self.now + seconds
+        while True:
+            await self._fire()
+            due_in = self._entered.timers_due_in()
+            if due_in is None or self.now + due_in > end:
+                break
+            self.now += due_in
+        self.now = end
+
+    async def _fire(self) -> None:
+        """Fire what is due now, and what that makes due."""
+        rounds = 0
+        while self._entered.timers_due_in() == 0:
+            await self._entered.fire()
+            rounds += 1
+            if rounds == _MOST_ROUNDS:
+                raise RuntimeError(
+                    f"timers that fire schedule ever more that are due: {self.timers}"
+                )
+
+    @property
+    def _entered(self) -> Transactor:
         if self._transactor is None:
             raise RuntimeError("enter the harness first: async with Harness(...) as h")
-        if records:
-            await self._transactor.process(records)
+        return self._transactor
 
     def record(
         self,
@@ -246,6 +299,21 @@ class Harness:
     def dead_letters(self) -> list[DeadLetter]:
         """Everything put aside so far, in order."""
         return [DeadLetter.from_fields(entry) for entry in self.store.dead_letters]
+
+    @property
+    def timers(self) -> list[Scheduled]:
+        """The timers that are pending, the earliest first."""
+        return [
+            Scheduled(
+                timer.processor,
+                timer.id,
+                timer.at / 1000,
+                timer.clock,
+                split_type(timer.type)[0],
+                msgspec.json.decode(timer.data),
+            )
+            for timer in self.store.timers(_FIELD)
+        ]
 
     @property
     def statistics(self) -> ShardStatistics:

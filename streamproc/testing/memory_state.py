@@ -14,6 +14,7 @@ from streamproc.position import Position
 from streamproc.state.cell import StateCell
 from streamproc.state.keys import Keys
 from streamproc.state.store import Adopted, Commit, CommitResult
+from streamproc.state.timers import Clock, Timer, TimerState
 
 __all__ = ["MemoryStateStore"]
 
@@ -68,6 +69,8 @@ class MemoryStateStore:
         self._owned: dict[str, _Owned] = {}
         self._seen: dict[int, _Seen] = {}
         self._states: dict[str, _Stored] = {}
+        self._timers: dict[str, dict[str, Timer]] = {}
+        self._event_clocks: dict[str, int] = {}
 
     async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
         """See `StateStore.adopt`."""
@@ -77,7 +80,7 @@ class MemoryStateStore:
         position = start if owned.position is None else owned.position
         self._owned[shard] = _Owned(epoch, position)
         self._incarnation = self._incarnation or uuid.uuid4().hex
-        return Adopted(position, self._incarnation)
+        return Adopted(position, self._incarnation, self._timer_state(shard))
 
     async def check(
         self, digests: Sequence[bytes], cells: Sequence[StateCell]
@@ -88,7 +91,7 @@ class MemoryStateStore:
             stored = self._states.get(cell.key)
             if cell.version != (0 if stored is None else stored.version):
                 cell.load(0, None) if stored is None else cell.load(stored.version, stored.raw)
-        bucket = self._now_ms() // self._bucket_ms
+        bucket = self.now_ms() // self._bucket_ms
         return bucket, set(self._committed(bucket, digests))
 
     async def commit(self, commit: Commit) -> CommitResult:
@@ -104,7 +107,39 @@ class MemoryStateStore:
         if refused := [at for at, (cell, _) in enumerate(commit.cells) if self._is_stale(cell)]:
             return CommitResult("CONFLICT", refused=tuple(refused))
         self._apply(commit)
-        return CommitResult("OK")
+        timed = bool(commit.timers) or commit.event_clock is not None
+        return CommitResult("OK", timers=self._timer_state(commit.shard) if timed else None)
+
+    async def due_timers(
+        self, shard: str, clock: Clock, until: int, limit: int
+    ) -> tuple[list[Timer], TimerState]:
+        """See `StateStore.due_timers`."""
+        due = [t for t in self.timers(shard) if t.clock == clock and t.at <= until][:limit]
+        return due, self._timer_state(shard, without=due)
+
+    async def inherit_timers(self, parent: str, child: str, low: str, high: str) -> int:
+        """See `StateStore.inherit_timers`."""
+        theirs, ours = self._timers.get(parent, {}), self._timers.setdefault(child, {})
+        moving = [timer for timer in theirs.values() if low <= timer.hash <= high]
+        for timer in moving:
+            del theirs[timer.name]
+        fresh = [timer for timer in moving if timer.name not in ours]
+        ours.update({timer.name: timer for timer in fresh})
+        clocks = [
+            self._event_clocks[name] for name in (parent, child) if name in self._event_clocks
+        ]
+        if clocks:
+            self._event_clocks[child] = max(clocks)
+        return len(fresh)
+
+    def now_ms(self) -> int:
+        """See `StateStore.now_ms`."""
+        # A time that was given in ms is not quite that as a float.
+        return round(self._clock() * 1000)
+
+    def timers(self, shard: str) -> list[Timer]:
+        """Return a shard's pending timers, the earliest first."""
+        return sorted(self._timers.get(shard, {}).values(), key=lambda t: (t.at, t.name.encode()))
 
     async def positioned_shards(self, stream: str) -> set[str]:
         """See `StateStore.positioned_shards`."""
@@ -138,10 +173,12 @@ class MemoryStateStore:
             },
             "outbox": [dict(entry) for entry in self.outbox],
             "dead_letters": [dict(entry) for entry in self.dead_letters],
+            "timers": {shard: dict(timers) for shard, timers in self._timers.items() if timers},
+            "event_clocks": dict(self._event_clocks),
         }
 
     def _apply(self, commit: Commit) -> None:
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         if commit.digests:
             seen = self._seen.setdefault(commit.bucket, _Seen(set(), 0))
             seen.digests.update(commit.digests)
@@ -153,6 +190,23 @@ class MemoryStateStore:
         self.outbox += [_entry(strings) for strings in commit.outbox]
         self.dead_letters += [_entry(strings) for strings in commit.dead_letters]
         self._owned[commit.shard] = _Owned(commit.epoch, commit.end)
+        timers = self._timers.setdefault(commit.shard, {})
+        for change in commit.timers:
+            timers.pop(change.name, None)
+            if change.timer is not None:
+                timers[change.name] = change.timer
+        if commit.event_clock is not None:
+            self._event_clocks[commit.shard] = commit.event_clock
+
+    def _timer_state(self, shard: str, without: Sequence[Timer] = ()) -> TimerState:
+        timers = self.timers(shard)
+        left = [timer for timer in timers if timer not in without]
+        return TimerState(
+            min((timer.at for timer in left if timer.clock == "event"), default=None),
+            min((timer.at for timer in left if timer.clock == "wall"), default=None),
+            self._event_clocks.get(shard),
+            len(timers),
+        )
 
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
         version = cell.successor()
@@ -171,7 +225,7 @@ class MemoryStateStore:
         return cell.version != (0 if stored is None else stored.version)
 
     def _expire(self) -> None:
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         self._seen = {at: seen for at, seen in self._seen.items() if seen.expires_ms > now_ms}
         for key in [
             key
@@ -179,9 +233,6 @@ class MemoryStateStore:
             if stored.expires_ms is not None and stored.expires_ms <= now_ms
         ]:
             del self._states[key]
-
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def _entry(strings: Sequence[str | bytes]) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamproc import Context, Event, Policy, Processor, on
 from streamproc.kinesis.records import Record
+from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.decode import decode_batch, split_batch
 from streamproc.pipeline.engine import Engine, Moved, ShardHalted
 from streamproc.pipeline.gate import KeyGate
@@ -125,9 +126,8 @@ class Workers:
         for store in self.stores:
             store.dies = None
         adopted = [await s.adopt("s/shard", self.epoch, TRIM_HORIZON) for s in self.stores]
-        return Transactor(
-            self.engine, "shard", self.epoch, [each.position or TRIM_HORIZON for each in adopted]
-        )
+        starts = [ChainStart(each.position or TRIM_HORIZON, each.timers) for each in adopted]
+        return Transactor(self.engine, "shard", self.epoch, starts)
 
     def moves(self, sku: str, location: str = "-") -> list[str]:
         text = key_text((sku, location))
@@ -243,7 +243,7 @@ async def test_a_partition_that_moved_stops_the_others_and_reading_goes_back_to_
     with pytest.raises(Moved):
         await shard.process(records[6:9])
     adopted = [await s.adopt("s/shard", workers.epoch, None) for s in workers.stores]
-    shard.rewind([each.position or TRIM_HORIZON for each in adopted])
+    shard.rewind([ChainStart(each.position or TRIM_HORIZON) for each in adopted])
     workers.engine.cache.clear()
     assert shard.position == Position("3")
     await shard.process(records[3:])

@@ -11,6 +11,7 @@ import pytest
 from streamproc import Context, Event, Policy, Processor, on
 from streamproc.errors import Fenced, StateStoreError
 from streamproc.kinesis.records import Record
+from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
@@ -64,7 +65,8 @@ class Worker:
 
     async def take(self, shard: str, epoch: int = 1) -> Transactor:
         adopted = await self.store.adopt(f"s/{shard}", epoch, TRIM_HORIZON)
-        return Transactor(self.engine, shard, epoch, [adopted.position or TRIM_HORIZON])
+        start = ChainStart(adopted.position or TRIM_HORIZON, adopted.timers)
+        return Transactor(self.engine, shard, epoch, [start])
 
 
 def records(first: int, *events: Added) -> list[Record]:
@@ -149,7 +151,7 @@ async def test_a_batch_from_a_place_where_the_shard_is_not_commits_nothing(
         await behind.process(records(1, Added("b", 50)))
     assert moved.value.found == Position("1")
     assert store.dump() == before
-    behind.rewind([Position("1")])
+    behind.rewind([ChainStart(Position("1"))])
     await behind.process(records(2, Added("b", 50)))
     assert total(store) == 51
 

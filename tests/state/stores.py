@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+import msgspec
 import redis.asyncio
 
 from streamproc.position import Position
 from streamproc.state.cell import Codec, StateCell
 from streamproc.state.store import Commit, RedisStateStore, StateStore
+from streamproc.state.timers import Clock, Timer, TimerChange, hash_key
 from streamproc.testing.memory_state import MemoryStateStore
 
 SHARD = "orders/shardId-000000000000"
@@ -128,6 +130,28 @@ def cell(kit: Kit, key: str, ttl: float | None = None) -> StateCell:
 def commit(start: Position, end: Position, **changes: Any) -> Commit:
     changes = {"shard": SHARD, "epoch": 1, "bucket": this_bucket(), **changes}
     return Commit(start=start, end=end, **changes)
+
+
+def timer(name: str, at: int, clock: Clock = "wall", key: str = "pk") -> Timer:
+    return Timer(
+        processor="p",
+        id=name,
+        clock=clock,
+        at=at,
+        type="Due.v1",
+        data=msgspec.Raw(b'{"n":1}'),
+        key=key,
+        hash=hash_key(key),
+        nonce=f"nonce of {name} {at}",
+    )
+
+
+def setting(timer: Timer) -> TimerChange:
+    return TimerChange(timer.name, timer)
+
+
+def removal(name: str) -> TimerChange:
+    return TimerChange(f"p:{name}", None)
 
 
 def this_bucket() -> int:

@@ -29,7 +29,10 @@ from .stores import (
     commit,
     digest,
     position,
+    removal,
+    setting,
     this_bucket,
+    timer,
 )
 
 shards = st.sampled_from([SHARD, SHARD, "orders/other"])
@@ -111,6 +114,48 @@ class BothStores(RuleBasedStateMachine):
             return result.outcome, set(result.refused), result.position
 
         self.same(call(*each) for each in zip(self.kits, self.cells, strict=True))
+
+    @rule(
+        shard=shards,
+        changes=st.dictionaries(
+            st.sampled_from(names),
+            st.none() | st.tuples(st.integers(-5, 9), st.sampled_from(["event", "wall"])),
+        ),
+        event_clock=st.none() | st.integers(0, 9),
+    )
+    def set_timers(self, shard: str, changes: dict[str, Any], event_clock: int | None) -> None:
+        owned = self.memory.store.dump()["positions"].get(shard)
+        if owned is None or owned[1] is None:
+            return
+        made = [
+            removal(name) if value is None else setting(timer(name, *value))
+            for name, value in changes.items()
+        ]
+
+        async def call(kit: Kit) -> object:
+            return await kit.store.commit(
+                commit(
+                    owned[1],
+                    owned[1],
+                    shard=shard,
+                    epoch=owned[0],
+                    timers=made,
+                    event_clock=event_clock,
+                )
+            )
+
+        self.same(call(kit) for kit in self.kits)
+
+    @rule(shard=shards, clock=st.sampled_from(["event", "wall"]), until=st.integers(-5, 9),
+          limit=st.integers(0, 2))  # fmt: skip
+    def due_timers(self, shard: str, clock: Any, until: int, limit: int) -> None:
+        self.same(kit.store.due_timers(shard, clock, until, limit) for kit in self.kits)
+
+    @rule(low=st.sampled_from(["0", "8"]), high=st.sampled_from(["7", "f"]))
+    def inherit(self, low: str, high: str) -> None:
+        ends = low * 32, high * 32
+        self.same(kit.store.inherit_timers(SHARD, "orders/child", *ends) for kit in self.kits)
+        self.same(kit.store.due_timers("orders/child", "wall", 99, 99) for kit in self.kits)
 
     @invariant()
     def the_same_is_stored(self) -> None:
