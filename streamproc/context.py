@@ -14,9 +14,10 @@ from streamproc.errors import ContextClosed, ProcessorError
 from streamproc.events.envelope import encode_envelope, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.state.cell import StateCell
+from streamproc.state.counters import Counter, CounterCell
 from streamproc.state.timers import Clock, Timer, hash_key, timer_name
 
-__all__ = ["Context", "Effects", "Emission", "Item", "Setting", "States"]
+__all__ = ["Context", "Counters", "Effects", "Emission", "Item", "Setting", "States"]
 
 S = TypeVar("S", default=None)
 
@@ -35,6 +36,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
         arrival: seconds since the epoch at which Kinesis took the record.
         calls: the handler calls that it leads to.
         timer: the timer that this is the event of; None for a record's.
+        counters: the counters that its handlers declared: processor, handler's key, counter.
     """
 
     order: float
@@ -48,6 +50,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
     calls: list[Any] = msgspec.field(default_factory=list)
     partition: int = 0
     timer: Timer | None = None
+    counters: Mapping[str, Mapping[Any, CounterCell]] = {}
 
 
 class Emission(NamedTuple):
@@ -117,6 +120,27 @@ class States(Mapping[Any, S]):
         return len(self._context._cells)
 
 
+class Counters(Mapping[Any, Counter]):
+    """The counters of a handler that declared `counters=`, by its own keys."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context[Any]) -> None:
+        self._context = context
+
+    def __getitem__(self, key: Any) -> Counter:
+        context = self._context
+        return context._item.counters[context.processor][key].view()
+
+    def __iter__(self) -> Any:
+        context = self._context
+        return iter(context._item.counters.get(context.processor, ()))
+
+    def __len__(self) -> int:
+        context = self._context
+        return len(context._item.counters.get(context.processor, ()))
+
+
 class Context(Generic[S]):
     """The transaction as one handler call sees it.
 
@@ -182,6 +206,11 @@ class Context(Generic[S]):
     def states(self) -> States[S]:
         """The states of all keys that `keys=` returned, by those keys."""
         return States(self)
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of all keys that `counters=` returned, by those keys."""
+        return Counters(self)
 
     @property
     def key(self) -> str | None:

@@ -74,6 +74,7 @@ class Handler(msgspec.Struct, frozen=True):
         is_batch: whether `call` takes a run of events and their contexts.
         key: event -> the one state key, if declared.
         keys: event -> all state keys, if declared.
+        counters: event -> all counter keys, if declared.
     """
 
     name: str
@@ -83,12 +84,14 @@ class Handler(msgspec.Struct, frozen=True):
     is_batch: bool
     key: Callable[[Any], Key] | None
     keys: Callable[[Any], Iterable[Key]] | None
+    counters: Callable[[Any], Iterable[Key]] | None = None
 
 
 class _Declaration(msgspec.Struct, frozen=True):
     event: type[Event]
     key: Callable[[Any], Key] | None
     keys: Callable[[Any], Iterable[Key]] | None
+    counters: Callable[[Any], Iterable[Key]] | None
     is_batch: bool
 
 
@@ -103,7 +106,8 @@ class Processor(Generic[S]):
     Class attributes:
         name: names the state and metrics; inherited, and the lower-case class name if not given.
         policy: what happens when a handler raises.
-        state_ttl: seconds after its last write that a state value is kept; None keeps it.
+        state_ttl: seconds after its last write that a state value, or a key's counters, are kept;
+            reading does not prolong it; None keeps them.
 
     `S` is a msgspec Struct or a plain type, and `S()` must work: it is a new key's state.
     Subclass ``Processor`` without ``[S]`` for a processor that keeps no state.
@@ -147,6 +151,7 @@ def on(
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
+    counters: Callable[[E], Iterable[Key]] | None = None,
 ) -> Callable[[Callable[[P, E, Context[S]], R]], Callable[[P, E, Context[S]], R]]: ...
 
 
@@ -156,6 +161,7 @@ def on(
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
+    counters: Callable[[E], Iterable[Key]] | None = None,
     batch: Literal[True],
 ) -> Callable[
     [Callable[[P, Sequence[E], Sequence[Context[S]]], R]],
@@ -168,6 +174,7 @@ def on(
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
+    counters: Callable[[E], Iterable[Key]] | None = None,
     batch: bool = False,
 ) -> Callable[[Any], Any]:
     """Declare a method, plain or `async`, as the handler of an event type.
@@ -176,6 +183,9 @@ def on(
         event: the event class; the newest version, older ones are upcast to it.
         key: a field's name or a function: which state `ctx.state` is.
         keys: a function to several keys, for an event that touches several states: `ctx.states`.
+        counters: a function to the keys of counters that the handler reads or changes:
+            `ctx.counters`. Unlike states, they may be those of many other events at once: no
+            order is kept by them, and no commit waits for another.
         batch: the method takes a run of events in one call, and as many contexts: for models and
             vectorised code. The events are in stream order, of any keys; two of one key share a
             state. One call takes all that a transaction has of the type, unless another handler
@@ -196,7 +206,7 @@ def on(
         key_of: Callable[[Any], Key] | None = attrgetter(key)
     else:
         key_of = key
-    declaration = _Declaration(event, key_of, keys, batch)
+    declaration = _Declaration(event, key_of, keys, counters, batch)
 
     def declare(method: Any) -> Any:
         declared = [*getattr(method, _HANDLER_ATTRIBUTE, ()), declaration]
@@ -240,6 +250,7 @@ def handlers_of(processor: Processor[Any]) -> list[Handler]:
                 is_batch=declared.is_batch,
                 key=declared.key,
                 keys=declared.keys,
+                counters=declared.counters,
             )
     if not found:
         raise ProcessorError(f"processor {processor.name} declares no handler; use @on(EventClass)")

@@ -156,8 +156,7 @@ class Chain:
             if outcome == "OK":
                 return result
             self._statistics.reruns += 1
-            for cell in batch.cells.values():
-                cell.reset()
+            batch.reset()
             if outcome == "CONFLICT":
                 conflicts += 1
                 if conflicts >= _MOST_CONFLICTS:
@@ -182,17 +181,16 @@ class Chain:
             if len(due) == len(items):
                 return result
             items = due
-            for cell in batch.cells.values():
-                cell.reset()
+            batch.reset()
 
     async def _check(self, batch: DecodedBatch) -> tuple[int, list[Item]]:
         """Load the batch's states; return the dedupe bucket and the items not yet committed."""
         if not batch.items:
             return 0, []
-        cells = list(batch.cells.values())
+        cells, counters = list(batch.cells.values()), list(batch.counters.values())
         digests = [item.digest for item in batch.items]
         started = time.perf_counter()
-        bucket, committed = await self._persist(lambda: self._store.check(digests, cells))
+        bucket, committed = await self._persist(lambda: self._store.check(digests, cells, counters))
         self._statistics.check_seconds.observe(time.perf_counter() - started)
         if not committed:
             return bucket, batch.items
@@ -217,6 +215,7 @@ class Chain:
             digests=[item.digest for item in result.items]
             + [failure.item.digest for failure in result.failures if failure.item.timer],
             cells=result.states,
+            counters=result.counters,
             outbox=[emission.fields for emission in result.emissions],
             dead_letters=[letter.fields() for letter in batch.dead]
             + [self._dead_letter(failure, batch).fields() for failure in result.failures],
@@ -245,6 +244,7 @@ class Chain:
             if is_timed:
                 self.timers.note(done.timers)
             self._engine.cache.keep([cell for cell, _ in result.states])
+            self._engine.cache.keep([counter.stored for counter in batch.counters.values()])
         return done.outcome
 
     async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -257,9 +257,9 @@ class Chain:
         self._statistics.store_errors += 1
 
     def _drop(self, batch: DecodedBatch) -> None:
-        for cell in batch.cells.values():
-            cell.reset()
+        batch.reset()
         self._engine.cache.discard(batch.cells.values())
+        self._engine.cache.discard([counter.stored for counter in batch.counters.values()])
 
     def _dead_letter(self, failure: Failure, batch: DecodedBatch) -> DeadLetter:
         text, trace = describe_failure(failure.error)

@@ -16,13 +16,15 @@ from streamproc.events.registry import Reading
 from streamproc.kinesis.aggregation import KPL_MAGIC
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.plans import Plan
-from streamproc.pipeline.routes import Routes, Target
+from streamproc.pipeline.routes import Counting, Routes, Target
 from streamproc.processor import key_text
 from streamproc.state.cache import CellCache
-from streamproc.state.cell import Codec, StateCell
+from streamproc.state.cell import Codec, StateCell, Undoable
+from streamproc.state.counters import CounterCell
 from streamproc.state.keys import partition_of_key, partition_of_text
 
-__all__ = ["Call", "DecodedBatch", "decode_batch", "locate", "make_call", "split_batch"]
+__all__ = ["Call", "DecodedBatch", "decode_batch", "locate", "make_call", "make_counters",
+           "split_batch"]  # fmt: skip
 
 Call = tuple[Target, Any, str | None, Mapping[Any, StateCell]]
 """One handler call: whom, with what event, its key's text, its states by the handler's own keys.
@@ -41,6 +43,7 @@ class DecodedBatch:
         own: the records that this is about: the batch's, or one partition's share.
         items: the events, without repetitions inside the batch, in order.
         cells: every state that they touch, by Redis key.
+        counters: every counter key that they may change, by Redis key.
         dead: what could not be decoded.
         unknown: records of a type that nobody declared, when those are skipped.
         has_async: whether any call is to an `async` handler.
@@ -53,11 +56,21 @@ class DecodedBatch:
         self.own = records if own is None else own
         self.items: list[Item] = []
         self.cells: dict[str, StateCell] = {}
+        self.counters: dict[str, CounterCell] = {}
         self.dead: list[DeadLetter] = []
         self.unknown: list[Record] = []
         self.has_async = False
         self.has_runs = False
         self.has_timers = False
+
+    def reset(self) -> None:
+        """Forget what handlers did."""
+        for undoable in self.undoables():
+            undoable.reset()
+
+    def undoables(self) -> list[Undoable]:
+        """Return everything that handlers can change."""
+        return [*self.cells.values(), *self.counters.values()]
 
 
 def decode_batch(
@@ -118,6 +131,8 @@ def decode_batch(
             for decode, wanted in plan.others:
                 event = decode(payload)
                 calls += [make_call(target, event, cells, cache) for target in wanted]
+            if plan.counting:
+                item.counters = make_counters(calls, batch.counters, cache)
         except (DecodeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             batch.dead.append(_undecodable(record, stream, shard, error))
             continue
@@ -149,6 +164,8 @@ def split_batch(batch: DecodedBatch, partitions: int) -> dict[int, DecodedBatch]
         share.items.append(item)
         for call in item.calls:
             share.cells.update({cell.key: cell for cell in call[3].values()})
+        for counters in item.counters.values():
+            share.counters.update({counter.key: counter for counter in counters.values()})
     for letter in batch.dead:
         shares[partition_of_text(letter.partition_key, partitions)].dead.append(letter)
     for record in batch.unknown:
@@ -197,12 +214,13 @@ def locate(target: Target, event: Any, partitions: int, found: dict[int, str]) -
         DecodeError: the key function raises.
     """
     try:
+        texts = []
         if target.key is not None:
-            texts = [key_text(target.key(event))]
+            texts.append(key_text(target.key(event)))
         elif target.keys is not None:
-            texts = [key_text(key) for key in target.keys(event)]
-        else:
-            return
+            texts += [key_text(key) for key in target.keys(event)]
+        if target.counting is not None:
+            texts += [key_text(key) for key in target.counting.keys(event)]
     except Exception as error:
         raise _bad_key(target, error) from error
     for text in texts:
@@ -248,6 +266,44 @@ def _cell(
     if cell is None:
         cell = cells[name] = cache.get(name, codec)
     return cell
+
+
+def make_counters(
+    calls: Sequence[Call], counters: dict[str, CounterCell], cache: CellCache
+) -> dict[str, dict[Any, CounterCell]]:
+    """Return the counters of an event's calls, by processor and the handler's own keys.
+
+    Raises:
+        DecodeError: a function to their keys raises.
+    """
+    return {
+        target.counting.processor: _counters(target, target.counting, event, counters, cache)
+        for target, event, _, _ in calls
+        if target.counting is not None
+    }
+
+
+def _counters(
+    target: Target,
+    counting: Counting,
+    event: Any,
+    counters: dict[str, CounterCell],
+    cache: CellCache,
+) -> dict[Any, CounterCell]:
+    try:
+        texts = {key: key_text(key) for key in counting.keys(event)}
+    except Exception as error:
+        raise _bad_key(target, error) from error
+    own = {}
+    for key, text in texts.items():
+        name = counting.prefix + text
+        counter = counters.get(name)
+        if counter is None:
+            sketches = f"{counting.sketch_prefix}{text}|"
+            counter = CounterCell(cache.counts(name), sketches, counting.ttl_ms)
+            counters[name] = counter
+        own[key] = counter
+    return own
 
 
 def _undecodable(record: Record, stream: str, shard: str, error: Exception) -> DeadLetter:

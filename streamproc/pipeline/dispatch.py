@@ -20,7 +20,8 @@ from streamproc.pipeline.lanes import lanes
 from streamproc.pipeline.routes import Routes
 from streamproc.pipeline.stages import Run, Stage, order_keys, stages
 from streamproc.processor import Policy
-from streamproc.state.cell import StateCell
+from streamproc.state.cell import StateCell, Undoable
+from streamproc.state.counters import Change, CounterCell
 
 __all__ = ["Dispatched", "Dispatcher", "Failure", "backoff_delay"]
 
@@ -44,6 +45,7 @@ class Dispatched(msgspec.Struct):
         failures: the events that failed.
         states: every state that was read, with its new value if it changed.
         settings: timers that they scheduled or cancelled, in the order of the causing events.
+        counters: every counter that was changed, and how.
         retries: attempts after the first.
     """
 
@@ -52,6 +54,7 @@ class Dispatched(msgspec.Struct):
     failures: list[Failure]
     states: list[tuple[StateCell, bytes | None]]
     settings: list[Setting] = msgspec.field(default_factory=list)
+    counters: list[tuple[CounterCell, tuple[Change, ...]]] = msgspec.field(default_factory=list)
     retries: int = 0
 
 
@@ -126,14 +129,15 @@ class Dispatcher:
         failed: HandlerError | None = None
         try:
             effects = await self._try(batch, items)
-            states = _changes(batch)
-            return Dispatched(list(items), effects.emissions, [], states, effects.settings)
+            states, counters = _changes(batch), _counted(batch)
+            return Dispatched(
+                list(items), effects.emissions, [], states, effects.settings, counters
+            )
         except HandlerError as error:
             failed = error
         except _UnstorableError:
             pass
-        for cell in batch.cells.values():
-            cell.reset()
+        batch.reset()
         return await self._run_carefully(batch, items, failed)
 
     async def _try(self, batch: DecodedBatch, items: Sequence[Item], attempt: int = 1) -> Effects:
@@ -217,7 +221,7 @@ class Dispatcher:
                 done.failures.append(Failure(group[0], name, failed.error, attempts, policy))
                 if policy.then == "halt":
                     break
-        done.states = _changes(batch)
+        done.states, done.counters = _changes(batch), _counted(batch)
         return done
 
     async def _attempt(
@@ -228,10 +232,7 @@ class Dispatcher:
         One event is tried as often as its policy says. Several are tried once, since the next
         step is to divide them; with `patient`, again for as long as their handler asks for it.
         """
-        cells = {
-            id(cell): cell for item in group for call in item.calls for cell in call[3].values()
-        }.values()
-        before = [(cell, cell.snapshot()) for cell in cells]
+        before = [(each, each.snapshot()) for each in _undoables(group)]
         attempt = 1
         while True:
             try:
@@ -243,8 +244,8 @@ class Dispatcher:
                 done.emissions += effects.emissions
                 done.settings += effects.settings
                 return None, attempt
-            for cell, snapshot in before:
-                cell.restore(snapshot)
+            for each, snapshot in before:
+                each.restore(snapshot)
             if len(group) > 1 and not (patient and isinstance(failed.error, Retry)):
                 return failed, attempt
             delay = self._next_delay(failed, attempt, min(item.arrival for item in group))
@@ -306,6 +307,20 @@ def _changes(batch: DecodedBatch) -> list[tuple[StateCell, bytes | None]]:
         return [(cell, cell.changed()) for cell in batch.cells.values() if cell.is_read]
     except Exception as error:
         raise _UnstorableError from error
+
+
+def _counted(batch: DecodedBatch) -> list[tuple[CounterCell, tuple[Change, ...]]]:
+    changes = [(counter, counter.changes()) for counter in batch.counters.values()]
+    return [each for each in changes if each[1]]
+
+
+def _undoables(group: Sequence[Item]) -> list[Undoable]:
+    """Return what the handlers of some events can change, each once."""
+    found: dict[int, Undoable] = {}
+    for item in group:
+        for cells in (*[call[3] for call in item.calls], *item.counters.values()):
+            found.update({id(cell): cell for cell in cells.values()})
+    return list(found.values())
 
 
 def _storable(group: Sequence[Item]) -> None:

@@ -32,10 +32,11 @@ class Plan:
         decode: payload bytes -> event of the first class.
         targets: the handlers of the first class.
         others: decoder and handlers of each further class.
+        counting: whether any handler declared counters.
     """
 
-    __slots__ = ("_elsewhere", "decode", "has_async", "has_runs", "id_of", "others", "reading",
-                 "targets")  # fmt: skip
+    __slots__ = ("_elsewhere", "counting", "decode", "has_async", "has_runs", "id_of", "others",
+                 "reading", "targets")  # fmt: skip
 
     def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
         self.reading = reading
@@ -44,6 +45,7 @@ class Plan:
         self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
         self.has_async = any(t.handler.is_async for group in targets for t in group)
         self.has_runs = any(t.handler.is_batch for group in targets for t in group)
+        self.counting = any(t.counting is not None for group in targets for t in group)
         self._elsewhere: dict[int, Plan] = {}
 
     def in_partition(self, routes: Routes, partition: int) -> Plan:

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from streamproc.errors import ProcessorError
 from streamproc.events.registry import EventRegistry, Reading
 from streamproc.pipeline.plans import Plans
-from streamproc.processor import Handler, Policy, Processor, handlers_of
+from streamproc.processor import Handler, Key, Policy, Processor, handlers_of
 from streamproc.state.cell import Codec
 from streamproc.state.keys import Keys
 
 __all__ = ["Routes", "Target"]
+
+
+class Counting(msgspec.Struct, frozen=True):
+    """Where a handler's counters lie, in one partition.
+
+    Attributes:
+        keys: event -> their keys.
+        processor: whose they are.
+        prefix: what their Redis keys begin with.
+        sketch_prefix: what the keys of their HyperLogLogs begin with.
+        ttl_ms: how long they are kept after their last change; 0 for ever.
+    """
+
+    keys: Callable[[Any], Iterable[Key]]
+    processor: str
+    prefix: str
+    sketch_prefix: str
+    ttl_ms: int
 
 
 class Target:
@@ -24,12 +44,14 @@ class Target:
         policy: the processor's failure policy.
         codec: the state's; None for a processor without state.
         prefix: what the Redis keys of its states begin with, in that partition.
+        counting: its counters; None without.
     """
 
-    __slots__ = ("call", "codec", "handler", "key", "keys", "policy", "prefix", "processor")
+    __slots__ = ("call", "codec", "counting", "handler", "key", "keys", "policy", "prefix",
+                 "processor")  # fmt: skip
 
     def __init__(self, handler: Handler, processor: int, policy: Policy, codec: Codec | None,
-                 prefix: str) -> None:  # fmt: skip
+                 prefix: str, counting: Counting | None = None) -> None:  # fmt: skip
         self.handler = handler
         self.call = handler.call
         self.key = handler.key
@@ -38,6 +60,7 @@ class Target:
         self.policy = policy
         self.codec = codec
         self.prefix = prefix
+        self.counting = counting
 
 
 class Routes:
@@ -69,10 +92,11 @@ class Routes:
                 if processor.state_type is None
                 else Codec(processor.name, processor.state_type, processor.state_ttl)
             )
-            prefixes = [each.state_prefix(processor.name) for each in keys]
             for handler in handlers_of(processor):
-                for partition, prefix in enumerate(prefixes):
-                    target = Target(handler, index, processor.policy, codec, prefix)
+                for partition, own_keys in enumerate(keys):
+                    prefix = own_keys.state_prefix(processor.name)
+                    counting = _counting(handler, processor, own_keys)
+                    target = Target(handler, index, processor.policy, codec, prefix, counting)
                     self._targets[partition].setdefault(handler.event, []).append(target)
                     event_type = handler.event.__event_type__
                     self._by_name[processor.name, event_type, partition] = target
@@ -86,3 +110,15 @@ class Routes:
     def target(self, processor: str, event_type: str, partition: int) -> Target | None:
         """Return the handler by which a processor takes an event type; None without one."""
         return self._by_name.get((processor, event_type, partition))
+
+
+def _counting(handler: Handler, processor: Processor[Any], keys: Keys) -> Counting | None:
+    if handler.counters is None:
+        return None
+    return Counting(
+        keys=handler.counters,
+        processor=processor.name,
+        prefix=keys.counter_prefix(processor.name),
+        sketch_prefix=keys.sketch_prefix(processor.name),
+        ttl_ms=0 if processor.state_ttl is None else int(processor.state_ttl * 1000),
+    )

@@ -15,7 +15,7 @@ from streamproc.context import Item, Setting
 from streamproc.errors import DecodeError, ProcessorError
 from streamproc.events.envelope import epoch_seconds, split_type
 from streamproc.events.event import Event
-from streamproc.pipeline.decode import DecodedBatch, locate, make_call
+from streamproc.pipeline.decode import DecodedBatch, locate, make_call, make_counters
 from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import Handler, Policy
 from streamproc.state.cache import CellCache
@@ -178,6 +178,7 @@ class ShardTimers:
         """Return a batch in which the timers' events stand before the items at these indexes."""
         merged = DecodedBatch(batch.records, batch.own)
         merged.cells, merged.dead, merged.unknown = dict(batch.cells), batch.dead, batch.unknown
+        merged.counters = dict(batch.counters)
         merged.has_async, merged.has_runs = batch.has_async, batch.has_runs
         before: dict[int, list[Timer]] = {}
         for timer, index in zip(timers, at, strict=True):
@@ -212,8 +213,10 @@ class ShardTimers:
                     "no-handler", f"{timer.processor} has no handler for {item.event_type} now"
                 )
             item.calls.append(self._call(target, timer, batch.cells))
+            item.counters = make_counters(item.calls, batch.counters, self._cache)
         except (DecodeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             target = _refusing(timer, error)
+            item.calls = []
             item.calls.append((target, None, None, {}))
         batch.items.append(item)
         batch.has_async = batch.has_async or target.handler.is_async

@@ -1,4 +1,4 @@
-"""The cells a worker keeps between batches, bounded in bytes."""
+"""The states and counters a worker keeps between batches, bounded in bytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from streamproc.state.cell import Codec, StateCell
+from streamproc.state.counters import Counts
 
 __all__ = ["CellCache"]
 
 # What a cell costs beside its stored bytes: objects, the key, the decoded value's head.
 _OVERHEAD_BYTES = 600
+
+Held = StateCell | Counts
 
 
 class CellCache:
@@ -22,7 +25,7 @@ class CellCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._cells: OrderedDict[str, tuple[StateCell, int]] = OrderedDict()
+        self._cells: OrderedDict[str, tuple[Held, int]] = OrderedDict()
         self._bytes = 0
 
     @property
@@ -31,14 +34,19 @@ class CellCache:
         return self._bytes
 
     def get(self, key: str, codec: Codec) -> StateCell:
-        """Return the cell of `key`, a new one if it is not held."""
-        held = self._cells.get(key)
-        return StateCell(key, codec) if held is None else held[0]
+        """Return the state cell of `key`, a new one if it is not held."""
+        held, _ = self._cells.get(key, (None, 0))
+        return held if isinstance(held, StateCell) else StateCell(key, codec)
 
-    def keep(self, cells: Iterable[StateCell]) -> None:
+    def counts(self, key: str) -> Counts:
+        """Return the copy of the counters at `key`, an empty one if it is not held."""
+        held, _ = self._cells.get(key, (None, 0))
+        return held if isinstance(held, Counts) else Counts(key)
+
+    def keep(self, cells: Iterable[Held]) -> None:
         """Hold `cells` as the most recently used, and drop the oldest beyond the limit."""
         for cell in cells:
-            size = _OVERHEAD_BYTES + 3 * len(cell.raw or b"")
+            size = _OVERHEAD_BYTES + 3 * cell.size
             held = self._cells.pop(cell.key, None)
             self._bytes += size - (0 if held is None else held[1])
             self._cells[cell.key] = (cell, size)
@@ -46,7 +54,7 @@ class CellCache:
             _, (_, size) = self._cells.popitem(last=False)
             self._bytes -= size
 
-    def discard(self, cells: Iterable[StateCell]) -> None:
+    def discard(self, cells: Iterable[Held]) -> None:
         """Forget `cells`, whose stored values are in doubt."""
         for cell in cells:
             held = self._cells.pop(cell.key, None)

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from streamproc.errors import StreamprocError
 
-__all__ = ["Codec", "StateCell"]
+__all__ = ["Codec", "StateCell", "Undoable", "new_version"]
 
 _UNREAD: Final[Any] = object()
 # Lua's numbers are doubles, exact up to 2**53.
 _VERSION_BITS: Final = 52
+
+
+def new_version() -> int:
+    """Return the version of a write: one that no other write ever had.
+
+    Counted versions would not do. A key that expired and came back, or a store that went back to an
+    older dump and was written to again, would reach a number that somebody still holds together
+    with another value, and a commit based on that value would pass for a current one.
+    """
+    return 1 + secrets.randbits(_VERSION_BITS)
+
+
+class Undoable(Protocol):
+    """What handlers change in a batch: it can be put back as it was, or as it was stored."""
+
+    def reset(self) -> None:
+        """Forget what handlers did."""
+        ...
+
+    def snapshot(self) -> Any:
+        """Return a copy of the present value for `restore`; raises if it cannot be stored."""
+        ...
+
+    def restore(self, snapshot: Any) -> None:
+        """Return to a snapshot, which stays usable."""
+        ...
 
 
 class Codec:
@@ -67,6 +93,11 @@ class StateCell:
         """Whether a handler looked at the value since the last load or reset."""
         return self._value is not _UNREAD
 
+    @property
+    def size(self) -> int:
+        """The bytes that are stored."""
+        return len(self.raw or b"")
+
     def load(self, version: int, raw: bytes | None) -> None:
         """Take over what Redis holds."""
         self.version = version
@@ -89,15 +120,6 @@ class StateCell:
         """Return the encoded value if it differs from what Redis holds, else None."""
         encoded = self.codec.encode(self._value)
         return None if encoded == self.raw else encoded
-
-    def successor(self) -> int:
-        """Return the version of the next write: one that no other write ever had.
-
-        Counted versions would not do. A key that expired and came back, or a store that went back
-        to an older dump and was written to again, would reach a number that somebody still holds
-        together with another value, and a commit based on that value would pass for a current one.
-        """
-        return 1 + secrets.randbits(_VERSION_BITS)
 
     def committed(self, raw: bytes, version: int) -> None:
         """Note what is stored now; the decoded value stays."""

@@ -1,16 +1,20 @@
 -- Commits one batch, all or nothing: everything is checked before the first write.
 -- KEYS: positions, outbox, dead letters, seen bucket to mark in, 3 other seen buckets,
---       state keys...; and if it is about timers: timers, by event time, by the wall clock
+--       state keys..., for each counter: its key, keys of HyperLogLogs...;
+--       and if it is about timers: timers, by event time, by the wall clock
 -- ARGV: shard field, epoch, position the batch starts from, position it reaches,
 --       ms to keep the seen bucket, number of ids, number of state keys, number of outbox entries,
---       number of dead letters; ids...;
+--       number of dead letters, number of counters; ids...;
 --       for each state key: version it was read at, its next version, new value or '', ms to keep it
 --       or 0;
+--       for each counter: its next version, ms to keep it or 0, number of HyperLogLogs,
+--       number of changes, each as kind, field, operand;
 --       for each outbox entry and then each dead letter: number of field and value strings, those;
 --       and if it is about timers: their number, event clock or '', and for each its name, ms,
 --       1 for event time or 2 for the wall clock, and its payload, or '' to remove it
--- Returns {'OK'}, if it is about timers with the next by event time or '', the next by the wall
---         clock or '', event clock or '', number of timers; {'FENCED', newer epoch}, {'MOVED', stored position or ''},
+-- Returns {'OK', for each counter {version before, members of each "distinct"}}, if it is about
+--         timers with the next by event time or '', the next by the wall clock or '', event clock
+--         or '', number of timers; {'FENCED', newer epoch}, {'MOVED', stored position or ''},
 --         {'DUPLICATE', index of each id...} or {'CONFLICT', index of each state key...}.
 local epoch, position = 0, ''
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
@@ -27,8 +31,8 @@ if position ~= ARGV[3] then
 end
 
 local ids, states = tonumber(ARGV[6]), tonumber(ARGV[7])
-local entries = {tonumber(ARGV[8]), tonumber(ARGV[9])}
-local at = 10
+local entries, counters = {tonumber(ARGV[8]), tonumber(ARGV[9])}, tonumber(ARGV[10])
+local at = 11
 
 local refused = {'DUPLICATE'}
 for first = at, at + ids - 1, 4000 do
@@ -59,6 +63,53 @@ if #refused > 1 then
   return refused
 end
 
+local function is_whole(text)
+  return string.find(text, '^-?%d+$') ~= nil
+end
+
+-- Nothing below may fail, so what it needs of the counters is made sure of here.
+local function require_counter(key, changes, first)
+  local version = redis.call('HGET', key, 'v')
+  if version and not is_whole(version) then
+    error(key .. ' is a hash, but no counter; delete it')
+  end
+  for i = first, first + 3 * changes - 1, 3 do
+    local kind, field = ARGV[i], ARGV[i + 1]
+    local value = (kind == 'add' or kind == 'min' or kind == 'max')
+      and redis.call('HGET', key, field)
+    local number = tonumber(value or '0')
+    -- Bounds that no sum of what callers may add passes: 2^62, and what doubles can hold.
+    if not number or number ~= number or math.abs(number) > 1e300
+        or (is_whole(value or '0') and math.abs(number) > 4.6e18) then
+      error(key .. ' field ' .. field .. ' is no number that can be counted on; mend or delete it')
+    end
+  end
+end
+
+local counters_at, key_at = states_at + 4 * states, 8 + states
+do
+  local own = counters_at
+  for _ = 1, counters do
+    local sketches, changes = tonumber(ARGV[own + 2]), tonumber(ARGV[own + 3])
+    require_counter(KEYS[key_at], changes, own + 4)
+    for i = key_at + 1, key_at + sketches do
+      redis.call('PFCOUNT', KEYS[i])
+    end
+    own = own + 4 + 3 * changes
+    key_at = key_at + 1 + sketches
+  end
+end
+for target = 1, 2 do
+  if entries[target] > 0 then
+    redis.call('XLEN', KEYS[1 + target])
+  end
+end
+if key_at < #KEYS then
+  redis.call('HLEN', KEYS[key_at])
+  redis.call('ZCARD', KEYS[key_at + 1])
+  redis.call('ZCARD', KEYS[key_at + 2])
+end
+
 for first = at, at + ids - 1, 4000 do
   redis.call('SADD', KEYS[4], unpack(ARGV, first, math.min(first + 3999, at + ids - 1)))
 end
@@ -74,7 +125,104 @@ for i = 0, states - 1 do
     end
   end
 end
-at = states_at + 4 * states
+
+-- The shortest text that reads back as the same double; with a '.' or 'e', so that it stays one.
+local function text_of(number)
+  local text
+  for digits = 15, 17 do
+    text = string.format('%.' .. digits .. 'g', number)
+    if tonumber(text) == number then
+      break
+    end
+  end
+  return string.find(text, '[.e]') and text or text .. '.0'
+end
+
+local function add(key, field, operand)
+  local value = redis.call('HGET', key, field) or '0'
+  if is_whole(value) and is_whole(operand) then
+    redis.call('HINCRBY', key, field, operand)
+  else
+    -- Not HINCRBYFLOAT, which computes in long double: callers add doubles to their copies.
+    redis.call('HSET', key, field, text_of(tonumber(value) + tonumber(operand)))
+  end
+end
+
+local function add_to_sketch(sketch, digests)
+  local members = {}
+  for i = 1, #digests, 8 do
+    members[#members + 1] = string.sub(digests, i, i + 7)
+  end
+  for first = 1, #members, 4000 do
+    redis.call('PFADD', sketch, unpack(members, first, math.min(first + 3999, #members)))
+  end
+end
+
+-- Returns how many members there are; negative if that is an estimate.
+local function add_members(key, field, digests, sketch)
+  local estimate = 'h' .. string.sub(field, 2)
+  if redis.call('HEXISTS', key, estimate) == 0 then
+    local held = redis.call('HGET', key, field) or ''
+    local known, new = {}, {held}
+    for i = 1, #held, 8 do
+      known[string.sub(held, i, i + 7)] = true
+    end
+    for i = 1, #digests, 8 do
+      local digest = string.sub(digests, i, i + 7)
+      if not known[digest] then
+        known[digest] = true
+        new[#new + 1] = digest
+      end
+    end
+    digests = table.concat(new)
+    if #digests <= 8 * 128 then
+      redis.call('HSET', key, field, digests)
+      return #digests / 8
+    end
+    redis.call('DEL', sketch)
+    redis.call('HDEL', key, field)
+  end
+  add_to_sketch(sketch, digests)
+  local count = redis.call('PFCOUNT', sketch)
+  redis.call('HSET', key, estimate, count)
+  return -count
+end
+
+local counted = {}
+at, key_at = counters_at, 8 + states
+for _ = 1, counters do
+  local key, keep, sketches, changes = KEYS[key_at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local own = {tonumber(redis.call('HGET', key, 'v') or '0')}
+  redis.call('HSET', key, 'v', ARGV[at])
+  at = at + 4
+  for _ = 1, changes do
+    local kind, field, operand = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    if kind == 'add' then
+      add(key, field, operand)
+    elseif kind == 'distinct' then
+      key_at = key_at + 1
+      own[#own + 1] = add_members(key, field, operand, KEYS[key_at])
+    elseif kind == 'touch' then
+      key_at = key_at + 1
+    elseif kind == 'forget' then
+      redis.call('HDEL', key, field)
+    else
+      local value, number = redis.call('HGET', key, field), tonumber(operand)
+      if not value or (kind == 'min' and number < tonumber(value))
+          or (kind == 'max' and number > tonumber(value)) then
+        redis.call('HSET', key, field, operand)
+      end
+    end
+    at = at + 3
+  end
+  key_at = key_at + 1
+  if keep ~= '0' then
+    for i = key_at - 1 - sketches, key_at - 1 do
+      redis.call('PEXPIRE', KEYS[i], keep)
+    end
+  end
+  counted[#counted + 1] = own
+end
 for target = 1, 2 do
   for _ = 1, entries[target] do
     local strings = tonumber(ARGV[at])
@@ -84,10 +232,10 @@ for target = 1, 2 do
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. '|' .. ARGV[4])
 if not ARGV[at] then
-  return {'OK'}
+  return {'OK', counted}
 end
 
-local timers = 8 + states
+local timers = #KEYS - 2
 if ARGV[at + 1] ~= '' then
   redis.call('HSET', KEYS[timers], 'clock', ARGV[at + 1])
 end
@@ -104,6 +252,7 @@ for own = at + 2, at + 4 * tonumber(ARGV[at]), 4 do
 end
 return {
   'OK',
+  counted,
   redis.call('ZRANGE', KEYS[timers + 1], 0, 0, 'WITHSCORES')[2] or '',
   redis.call('ZRANGE', KEYS[timers + 2], 0, 0, 'WITHSCORES')[2] or '',
   redis.call('HGET', KEYS[timers], 'clock') or '',

@@ -7,6 +7,8 @@ that a commit touches one slot of a Redis Cluster:
     sp:{group:p}:incarnation          string  random id of this store
     sp:{group:p}:seen:<bucket>        set     16-byte digests of event ids
     sp:{group:p}:s:<processor>:<key>  hash    v: version, d: the state as JSON
+    sp:{group:p}:c:<processor>:<key>  hash    a key's counters (docs/state.md)
+    sp:{group:p}:h:<processor>:<key>|<name>  string  HyperLogLog of a counter's members
     sp:{group:p}:timers:<stream/shard>        hash  name -> a timer as JSON; clock: event time in ms
     sp:{group:p}:timers:<stream/shard>:event  zset  names of timers by event time, in ms
     sp:{group:p}:timers:<stream/shard>:wall   zset  the same by the wall clock
@@ -79,6 +81,8 @@ class Keys:
         self._seen = f"{prefix}seen:"
         self._state = f"{prefix}s:"
         self._timers = f"{prefix}timers:"
+        self._counters = f"{prefix}c:"
+        self._sketches = f"{prefix}h:"
 
     def seen(self, bucket: int) -> str:
         """Return the dedupe set of a bucket, a count of half TTLs since the epoch."""
@@ -92,3 +96,11 @@ class Keys:
     def state_prefix(self, processor: str) -> str:
         """Return what a processor's state keys begin with; the key's text follows."""
         return f"{self._state}{processor}:"
+
+    def counter_prefix(self, processor: str) -> str:
+        """Return what a processor's counter keys begin with; the key's text follows."""
+        return f"{self._counters}{processor}:"
+
+    def sketch_prefix(self, processor: str) -> str:
+        """Return what the keys of its counters' HyperLogLogs begin with; key|name follows."""
+        return f"{self._sketches}{processor}:"

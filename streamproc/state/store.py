@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 from streamproc.errors import Fenced, StateStoreError, StreamprocError
 from streamproc.position import Position
 from streamproc.redis_client import redis_address
-from streamproc.state.cell import StateCell
+from streamproc.state.cell import StateCell, new_version
+from streamproc.state.counters import Change, CounterCell, wire_arguments
 from streamproc.state.keys import Keys
 from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
 
@@ -55,6 +56,7 @@ class Commit(msgspec.Struct, kw_only=True):
         bucket: the dedupe bucket that marks go to, as `check` returned it.
         digests: ids to mark, 16 bytes each.
         cells: the states that the batch read, with their versions and what they have become.
+        counters: the counters that the batch changes, and how; never a reason to refuse it.
         outbox: fields and values of each emitted event's entry.
         dead_letters: fields and values of each dead letter's entry.
         timers: the timers to set or remove, each name once.
@@ -68,6 +70,7 @@ class Commit(msgspec.Struct, kw_only=True):
     bucket: int
     digests: Sequence[bytes] = ()
     cells: Sequence[tuple[StateCell, bytes | None]] = ()
+    counters: Sequence[tuple[CounterCell, Sequence[Change]]] = ()
     outbox: Sequence[Sequence[str | bytes]] = ()
     dead_letters: Sequence[Sequence[str | bytes]] = ()
     timers: Sequence[TimerChange] = ()
@@ -104,9 +107,15 @@ class StateStore(Protocol):
         ...
 
     async def check(
-        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+        self,
+        digests: Sequence[bytes],
+        cells: Sequence[StateCell],
+        counters: Sequence[CounterCell] = (),
     ) -> tuple[int, set[int]]:
-        """Bring `cells` up to date; return the dedupe bucket and the committed ids' indexes."""
+        """Bring states and counters up to date.
+
+        Returns the dedupe bucket, and the indexes of the ids that are committed already.
+        """
         ...
 
     async def commit(self, commit: Commit) -> CommitResult:
@@ -184,19 +193,34 @@ class RedisStateStore:
         return Adopted(_position(reply[1]), reply[2].decode(), _timer_state(*reply[4:]))
 
     async def check(
-        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+        self,
+        digests: Sequence[bytes],
+        cells: Sequence[StateCell],
+        counters: Sequence[CounterCell] = (),
     ) -> tuple[int, set[int]]:
         """See `StateStore.check`."""
         bucket = self._bucket()
         while True:
-            now_ms, seen, states = await self._run(
+            now_ms, seen, states, counts = await self._run(
                 self._check,
-                [*self._seen_keys(bucket), *[cell.key for cell in cells]],
-                [len(digests), *digests, *[cell.version for cell in cells]],
+                [
+                    *self._seen_keys(bucket),
+                    *[cell.key for cell in cells],
+                    *[counter.key for counter in counters],
+                ],
+                [
+                    len(digests),
+                    len(cells),
+                    *digests,
+                    *[cell.version for cell in cells],
+                    *[counter.stored.version for counter in counters],
+                ],
             )
             self._note_clock(now_ms)
             for at in range(0, len(states), 3):
                 cells[states[at]].load(states[at + 1], states[at + 2] or None)
+            for at in range(0, len(counts), 2):
+                counters[counts[at]].stored.load(_fields(counts[at + 1]))
             if bucket == now_ms // self._bucket_ms:
                 return bucket, set(seen)
             bucket = now_ms // self._bucket_ms  # our idea of Redis's time was off: look there too
@@ -214,11 +238,19 @@ class RedisStateStore:
             len(commit.cells),
             len(commit.outbox),
             len(commit.dead_letters),
+            len(commit.counters),
             *commit.digests,
         ]
-        versions = [cell.successor() for cell, _ in commit.cells]
+        versions = [new_version() for _ in commit.cells]
         for (cell, value), version in zip(commit.cells, versions, strict=True):
             arguments += (cell.version, version, value or b"", cell.codec.ttl_ms)
+        counter_keys: list[str] = []
+        counted: list[int] = []
+        for counter, changes in commit.counters:
+            sketches, strings = wire_arguments(counter, changes)
+            counter_keys += (counter.key, *sketches)
+            counted.append(new_version())
+            arguments += (counted[-1], counter.ttl_ms, len(sketches), len(changes), *strings)
         for entry in (*commit.outbox, *commit.dead_letters):
             arguments.append(len(entry))
             arguments += entry
@@ -236,6 +268,7 @@ class RedisStateStore:
                 # Since the check, Redis's time may have gone on into the next bucket.
                 self.keys.seen(commit.bucket + 1),
                 *[cell.key for cell, _ in commit.cells],
+                *counter_keys,
                 *timers,
             ],
             arguments,
@@ -245,7 +278,11 @@ class RedisStateStore:
             for (cell, value), version in zip(commit.cells, versions, strict=True):
                 if value is not None:
                     cell.committed(value, version)
-            return CommitResult("OK", timers=_timer_state(*reply[1:]) if timers else None)
+            for (counter, changes), version, told in zip(
+                commit.counters, counted, reply[1], strict=True
+            ):
+                counter.committed(changes, told[0], version, told[1:])
+            return CommitResult("OK", timers=_timer_state(*reply[2:]) if timers else None)
         if outcome == "FENCED":
             raise _fenced(commit.shard, commit.epoch, reply[1])
         if outcome == "MOVED":
@@ -354,6 +391,10 @@ class RedisStateStore:
 
     def _note_clock(self, redis_ms: int) -> None:
         self._clock_lead_ms = redis_ms - time.time() * 1000
+
+
+def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _position(text: bytes) -> Position | None:

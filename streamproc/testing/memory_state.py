@@ -11,7 +11,8 @@ import msgspec
 
 from streamproc.errors import Fenced
 from streamproc.position import Position
-from streamproc.state.cell import StateCell
+from streamproc.state.cell import StateCell, new_version
+from streamproc.state.counters import EXACT_MEMBERS, Change, CounterCell, Counts
 from streamproc.state.keys import Keys
 from streamproc.state.store import Adopted, Commit, CommitResult
 from streamproc.state.timers import Clock, Timer, TimerState
@@ -32,6 +33,14 @@ class _Seen(msgspec.Struct):
 class _Stored(msgspec.Struct):
     version: int
     raw: bytes
+    expires_ms: int | None = None
+
+
+class _StoredCounts(msgspec.Struct):
+    """A counter key; `members` is what Redis would have in sketches, exactly."""
+
+    fields: Counts
+    members: dict[str, set[bytes]]
     expires_ms: int | None = None
 
 
@@ -71,6 +80,7 @@ class MemoryStateStore:
         self._states: dict[str, _Stored] = {}
         self._timers: dict[str, dict[str, Timer]] = {}
         self._event_clocks: dict[str, int] = {}
+        self._counters: dict[str, _StoredCounts] = {}
 
     async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
         """See `StateStore.adopt`."""
@@ -83,7 +93,10 @@ class MemoryStateStore:
         return Adopted(position, self._incarnation, self._timer_state(shard))
 
     async def check(
-        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+        self,
+        digests: Sequence[bytes],
+        cells: Sequence[StateCell],
+        counters: Sequence[CounterCell] = (),
     ) -> tuple[int, set[int]]:
         """See `StateStore.check`."""
         self._expire()
@@ -91,6 +104,11 @@ class MemoryStateStore:
             stored = self._states.get(cell.key)
             if cell.version != (0 if stored is None else stored.version):
                 cell.load(0, None) if stored is None else cell.load(stored.version, stored.raw)
+        for counter in counters:
+            held = self._counters.get(counter.key)
+            fields = Counts(counter.key) if held is None else held.fields
+            if fields.version != counter.stored.version:
+                counter.stored.take(fields)
         bucket = self.now_ms() // self._bucket_ms
         return bucket, set(self._committed(bucket, digests))
 
@@ -160,6 +178,12 @@ class MemoryStateStore:
         stored = self._states.get(key)
         return None if stored is None else stored.raw
 
+    def counts(self, key: str) -> Counts | None:
+        """Return the counters stored at a full key; None when there are none."""
+        self._expire()
+        stored = self._counters.get(key)
+        return None if stored is None else stored.fields
+
     def dump(self) -> dict[str, Any]:
         """Return a copy of everything, to compare before and after."""
         self._expire()
@@ -170,6 +194,10 @@ class MemoryStateStore:
             "states": {
                 key: (stored.version, stored.raw, stored.expires_ms)
                 for key, stored in self._states.items()
+            },
+            "counters": {
+                key: (stored.fields.to_fields(), stored.expires_ms)
+                for key, stored in self._counters.items()
             },
             "outbox": [dict(entry) for entry in self.outbox],
             "dead_letters": [dict(entry) for entry in self.dead_letters],
@@ -187,6 +215,8 @@ class MemoryStateStore:
         for cell, value in commit.cells:
             if value is not None:
                 self._write(cell, value, now_ms)
+        for counter, changes in commit.counters:
+            self._count(counter, changes, now_ms)
         self.outbox += [_entry(strings) for strings in commit.outbox]
         self.dead_letters += [_entry(strings) for strings in commit.dead_letters]
         self._owned[commit.shard] = _Owned(commit.epoch, commit.end)
@@ -209,12 +239,30 @@ class MemoryStateStore:
         )
 
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
-        version = cell.successor()
+        version = new_version()
         stored = self._states.setdefault(cell.key, _Stored(version, value))
         stored.version, stored.raw = version, value
         if cell.codec.ttl_ms:  # without one, Redis leaves an earlier expiry as it is
             stored.expires_ms = now_ms + cell.codec.ttl_ms
         cell.committed(value, version)
+
+    def _count(self, counter: CounterCell, changes: Sequence[Change], now_ms: int) -> None:
+        stored = self._counters.setdefault(counter.key, _StoredCounts(Counts(counter.key), {}))
+        fields = stored.fields
+        before = fields.version
+        counted = []
+        for change in changes:
+            if change.kind == "distinct":
+                members = stored.members.setdefault(change.name, set())
+                digests: bytes = change.operand
+                members.update(digests[at : at + 8] for at in range(0, len(digests), 8))
+                count = len(members)
+                counted.append(count if count <= EXACT_MEMBERS else -count)
+        fields.apply(changes, counted)
+        fields.version = new_version()
+        if counter.ttl_ms:
+            stored.expires_ms = now_ms + counter.ttl_ms
+        counter.committed(changes, before, fields.version, counted)
 
     def _committed(self, bucket: int, digests: Sequence[bytes]) -> list[int]:
         marks = [self._seen[at].digests for at in range(bucket - 2, bucket + 2) if at in self._seen]
@@ -227,12 +275,13 @@ class MemoryStateStore:
     def _expire(self) -> None:
         now_ms = self.now_ms()
         self._seen = {at: seen for at, seen in self._seen.items() if seen.expires_ms > now_ms}
-        for key in [
-            key
-            for key, stored in self._states.items()
-            if stored.expires_ms is not None and stored.expires_ms <= now_ms
-        ]:
-            del self._states[key]
+        for table in (self._states, self._counters):
+            for key in [
+                key
+                for key, stored in table.items()
+                if stored.expires_ms is not None and stored.expires_ms <= now_ms
+            ]:
+                del table[key]
 
 
 def _entry(strings: Sequence[str | bytes]) -> dict[str, bytes]:

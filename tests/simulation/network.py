@@ -25,6 +25,7 @@ from streamproc.kinesis.lineage import ShardInfo
 from streamproc.leases.lease import Lease
 from streamproc.position import Position
 from streamproc.state.cell import StateCell
+from streamproc.state.counters import CounterCell
 from streamproc.state.store import Adopted, Commit, CommitResult
 from streamproc.testing.localkinesis.core import LocalKinesisCore
 from streamproc.testing.memory_state import MemoryStateStore
@@ -153,8 +154,12 @@ class RemoteState:
         return await self._link.call(at_server)
 
     async def check(
-        self, digests: Sequence[bytes], cells: Sequence[StateCell]
+        self,
+        digests: Sequence[bytes],
+        cells: Sequence[StateCell],
+        counters: Sequence[CounterCell] = (),
     ) -> tuple[int, set[int]]:
+        assert not counters, "the simulated processors have none"
         copies = [_copy(cell) for cell in cells]
         answer = await self._link.call(lambda: _now(self._store.check(digests, copies)))
         for cell, copy in zip(cells, copies, strict=True):

@@ -10,6 +10,7 @@ import redis.asyncio
 
 from streamproc.position import Position
 from streamproc.state.cell import Codec, StateCell
+from streamproc.state.counters import CounterCell, Counts
 from streamproc.state.store import Commit, RedisStateStore, StateStore
 from streamproc.state.timers import Clock, Timer, TimerChange, hash_key
 from streamproc.testing.memory_state import MemoryStateStore
@@ -40,8 +41,12 @@ class Kit(Protocol):
         """Return a state's stored JSON."""
         ...
 
+    async def counted(self, key: str) -> dict[str, Any]:
+        """Return a counter's fields, members as their number; empty if there is none."""
+        ...
+
     async def ttl(self, key: str) -> float | None:
-        """Return the seconds that a state has left; None without expiry."""
+        """Return the seconds that a state or counter has left; None without expiry."""
         ...
 
     async def expire(self, key: str) -> None:
@@ -66,8 +71,13 @@ class MemoryKit:
     async def stored(self, key: str) -> bytes | None:
         return self.store.stored(key)
 
+    async def counted(self, key: str) -> dict[str, Any]:
+        counts = self.store.counts(key)
+        return {} if counts is None else counts.to_fields()
+
     async def ttl(self, key: str) -> float | None:
-        expires_ms = self.store.dump()["states"][key][2]
+        dump = self.store.dump()
+        expires_ms = {**dump["states"], **dump["counters"]}[key][-1]
         return None if expires_ms is None else expires_ms / 1000 - self.now
 
     async def expire(self, key: str) -> None:
@@ -97,6 +107,11 @@ class RedisKit:
     async def stored(self, key: str) -> bytes | None:
         return await self.client.hget(key, "d")  # type: ignore[misc, no-any-return]
 
+    async def counted(self, key: str) -> dict[str, Any]:
+        counts = Counts(key)
+        counts.load(await self.client.hgetall(key))  # type: ignore[misc]
+        return counts.to_fields() if counts.version else {}
+
     async def ttl(self, key: str) -> float | None:
         left_ms = await self.client.pttl(key)
         return None if left_ms == -1 else left_ms / 1000
@@ -125,6 +140,18 @@ def digest(number: int) -> bytes:
 def cell(kit: Kit, key: str, ttl: float | None = None) -> StateCell:
     keys = kit.store.keys  # type: ignore[attr-defined]  # both stores have it
     return StateCell(keys.state_prefix("p") + key, Codec("p", dict, ttl))
+
+
+def counter(kit: Kit, key: str, ttl: float | None = None) -> CounterCell:
+    keys = kit.store.keys  # type: ignore[attr-defined]  # both stores have it
+    ttl_ms = 0 if ttl is None else int(ttl * 1000)
+    stored = Counts(keys.counter_prefix("p") + key)
+    return CounterCell(stored, f"{keys.sketch_prefix('p')}{key}|", ttl_ms)
+
+
+def counting(*cells: CounterCell) -> list[tuple[CounterCell, Any]]:
+    """Return what a commit takes of what was done to counters."""
+    return [(cell, cell.changes()) for cell in cells]
 
 
 def commit(start: Position, end: Position, **changes: Any) -> Commit:

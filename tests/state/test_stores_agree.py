@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from streamproc.errors import Fenced
 from streamproc.redis_client import connect_redis
+from streamproc.state.counters import CounterCell
 
 from .stores import (
     SHARD,
@@ -27,6 +28,7 @@ from .stores import (
     RedisKit,
     cell,
     commit,
+    counter,
     digest,
     position,
     removal,
@@ -39,6 +41,15 @@ shards = st.sampled_from([SHARD, SHARD, "orders/other"])
 epochs = st.sampled_from([1, 1, 1, 1, 2])
 places = st.integers(0, 4).map(position)
 names = ("a", "b", "c")
+numbers = st.sampled_from([1, -1, 2**40, 0.1, 0.2, -1e-3, 1e22, 5.0])
+deeds = st.one_of(
+    st.tuples(st.just("add"), st.sampled_from("xy"), numbers),
+    st.tuples(st.just("bucket"), st.sampled_from("xy"), numbers, st.integers(-1, 3)),
+    st.tuples(st.just("forget"), st.sampled_from("xy"), st.integers(-1, 4)),
+    st.tuples(st.just("min"), st.just("least"), numbers),
+    st.tuples(st.just("max"), st.just("most"), numbers),
+    st.tuples(st.just("distinct"), st.just("who"), st.sampled_from("abcdef")),
+)
 
 
 class BothStores(RuleBasedStateMachine):
@@ -55,6 +66,10 @@ class BothStores(RuleBasedStateMachine):
             {(holder, name): cell(kit, name) for holder in (0, 1) for name in names}
             for kit in self.kits
         ]
+        self.counters = [
+            {(holder, name): counter(kit, name) for holder in (0, 1) for name in names}
+            for kit in self.kits
+        ]
 
     @initialize()
     def begin(self) -> None:
@@ -69,12 +84,13 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(st.integers(0, 40), max_size=4), holder=st.integers(0, 1))
     def check(self, numbers: list[int], holder: int) -> None:
-        async def call(kit: Kit, cells: Any) -> object:
+        async def call(kit: Kit, cells: Any, counters: Any) -> object:
             held = [cells[holder, name] for name in names]
-            _, seen = await kit.store.check([digest(number) for number in numbers], held)
-            return seen, [each.read() for each in held]
+            counts = [counters[holder, name] for name in names]
+            _, seen = await kit.store.check([digest(number) for number in numbers], held, counts)
+            return seen, [each.read() for each in held], [_seen(each) for each in counts]
 
-        self.same(call(*each) for each in zip(self.kits, self.cells, strict=True))
+        self.same(map(call, self.kits, self.cells, self.counters))
 
     @rule(
         shard=shards,
@@ -85,17 +101,22 @@ class BothStores(RuleBasedStateMachine):
         age=st.integers(0, 3),
         holder=st.integers(0, 1),
         writes=st.dictionaries(st.sampled_from(names), st.none() | st.integers(0, 3)),
+        counts=st.dictionaries(st.sampled_from(names), st.lists(deeds, max_size=4)),
         entries=st.integers(0, 2),
     )
     def commit(
         self, shard: str, epoch: int, start: Any | None, end: Any, numbers: list[int], age: int,
-        holder: int, writes: dict[str, int | None], entries: int,
+        holder: int, writes: dict[str, int | None], counts: dict[str, list[Any]], entries: int,
     ) -> None:  # fmt: skip
         if start is None:  # most of the time, a commit starts from where the shard is
             positions = self.memory.store.dump()["positions"]
             start = positions.get(shard, (0, None))[1] or START
 
-        async def call(kit: Kit, cells: Any) -> object:
+        async def call(kit: Kit, cells: Any, counters: Any) -> object:
+            for name, done in counts.items():
+                for deed in done:
+                    _do(counters[holder, name], *deed)
+            changed = [counters[holder, name] for name in counts]
             changes = commit(
                 start,
                 end,
@@ -107,13 +128,18 @@ class BothStores(RuleBasedStateMachine):
                     (cells[holder, name], None if value is None else b'{"n":%d}' % value)
                     for name, value in writes.items()
                 ],
+                counters=[(each, each.changes()) for each in changed if each.changes()],
                 outbox=[["id", f"{end}-{at}"] for at in range(entries)],
                 dead_letters=[["reason", f"{end}-{at}"] for at in range(entries)],
             )
-            result = await kit.store.commit(changes)
+            try:
+                result = await kit.store.commit(changes)
+            finally:
+                for each in changed:
+                    each.reset()
             return result.outcome, set(result.refused), result.position
 
-        self.same(call(*each) for each in zip(self.kits, self.cells, strict=True))
+        self.same(map(call, self.kits, self.cells, self.counters))
 
     @rule(
         shard=shards,
@@ -159,12 +185,16 @@ class BothStores(RuleBasedStateMachine):
 
     @invariant()
     def the_same_is_stored(self) -> None:
-        async def look(kit: Kit, cells: Any) -> object:
+        async def look(kit: Kit, cells: Any, counters: Any) -> object:
+            counts = [await kit.counted(counters[0, name].key) for name in names]
+            for fields in counts:
+                fields.pop("v", None)
             states = [await kit.stored(cells[0, name].key) for name in names]
             held = [each.raw for each in cells.values()]
-            return states, held, await kit.outbox(), await kit.dead_letters()
+            copies = [_seen(each) for each in counters.values()]
+            return states, held, counts, copies, await kit.outbox(), await kit.dead_letters()
 
-        self.same(look(*each) for each in zip(self.kits, self.cells, strict=True))
+        self.same(map(look, self.kits, self.cells, self.counters))
 
     def same(self, calls: Any) -> None:
         memory, redis = [self.runner.run(_answer(call)) for call in calls]
@@ -173,6 +203,24 @@ class BothStores(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.run(self.kits[1].store.aclose())
         self.runner.close()
+
+
+def _do(cell: CounterCell, kind: str, name: str, operand: Any, bucket: Any = None) -> None:
+    view = cell.view()
+    if kind == "add":
+        view.add(name, operand)
+    elif kind == "bucket":
+        view.add(f"{name}-by-day", operand, bucket=bucket)
+    elif kind == "forget":
+        view.forget(f"{name}-by-day", before=operand)
+    else:
+        getattr(view, kind)(name, operand)
+
+
+def _seen(cell: CounterCell) -> object:
+    view = cell.view()
+    numbers = [view.value(name) for name in ("x", "y", "least", "most")]
+    return numbers, [view.buckets(f"{name}-by-day") for name in "xy"], view.count("who")
 
 
 async def _answer(call: Any) -> object:
