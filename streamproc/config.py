@@ -121,6 +121,10 @@ class RedisConfig(Section, frozen=True, kw_only=True):
         "redis://127.0.0.1:6379/0"
     )
     timeout: Annotated[Seconds, Meta(description="seconds until a Redis call is given up")] = 5.0
+    cluster: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="whether the URL is of a Redis Cluster's node; auto asks it"),
+    ] = "auto"
     partitions: Annotated[
         int,
         Meta(

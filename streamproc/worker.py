@@ -77,7 +77,7 @@ class Worker:
         self.worker_id = config.worker.id or _worker_id()
         self._config = config
         self._processors = processors
-        client = connect_redis(config.redis.url, config.redis.timeout)
+        client = connect_redis(config.redis.url, config.redis.timeout, cluster=config.redis.cluster)
         self._redis = client
         self._stores = tuple(
             RedisStateStore(client, config.group, config.dedupe.ttl, partition)

@@ -2,7 +2,8 @@
 
 `Harness` runs processors on events in memory, over a `MemoryStateStore`. `LocalKinesis` is an
 embedded Kinesis Data Streams endpoint, `EmbeddedRedis` a real Redis-compatible server on a free
-loopback port; `pytest_plugin` offers both as fixtures. Names load on first use.
+loopback port, `EmbeddedCluster` several that are a cluster; `pytest_plugin` offers them as
+fixtures. Names load on first use.
 """
 
 from __future__ import annotations
@@ -11,14 +12,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamproc.testing.embedded_cluster import EmbeddedCluster
     from streamproc.testing.embedded_redis import EmbeddedRedis
     from streamproc.testing.harness import Harness
     from streamproc.testing.localkinesis import LocalKinesis, LocalKinesisCore
     from streamproc.testing.memory_state import MemoryStateStore
 
-__all__ = ["EmbeddedRedis", "Harness", "LocalKinesis", "LocalKinesisCore", "MemoryStateStore"]
+__all__ = [
+    "EmbeddedCluster",
+    "EmbeddedRedis",
+    "Harness",
+    "LocalKinesis",
+    "LocalKinesisCore",
+    "MemoryStateStore",
+]
 
 _HOMES = {
+    "EmbeddedCluster": "streamproc.testing.embedded_cluster",
     "EmbeddedRedis": "streamproc.testing.embedded_redis",
     "Harness": "streamproc.testing.harness",
     "LocalKinesis": "streamproc.testing.localkinesis",

@@ -1,7 +1,8 @@
 """Pytest fixtures: a Kinesis endpoint and a Redis server for each test that asks for one.
 
 `local_kinesis` is fresh for every test; `embedded_redis` runs once a session; `redis_url` is its
-URL with the database flushed.
+URL with the database flushed. `embedded_cluster` is a Redis Cluster of three nodes, once a session
+and flushed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ except ModuleNotFoundError:
     async_fixture = pytest.fixture
 
 if TYPE_CHECKING:
+    from streamproc.testing.embedded_cluster import EmbeddedCluster
     from streamproc.testing.embedded_redis import EmbeddedRedis
     from streamproc.testing.localkinesis import LocalKinesis
 
@@ -55,3 +57,22 @@ def redis_url(embedded_redis: EmbeddedRedis) -> str:
     with redis.Redis.from_url(embedded_redis.url) as client:
         client.flushall()
     return embedded_redis.url
+
+
+@pytest.fixture(scope="session")
+def _session_cluster() -> Iterator[EmbeddedCluster]:
+    from streamproc.testing.embedded_cluster import EmbeddedCluster
+
+    cluster = EmbeddedCluster()
+    asyncio.run(cluster.start())
+    try:
+        yield cluster
+    finally:
+        asyncio.run(cluster.stop())
+
+
+@pytest.fixture
+def embedded_cluster(_session_cluster: EmbeddedCluster) -> EmbeddedCluster:
+    """Give the session's Redis Cluster, with nothing in it."""
+    asyncio.run(_session_cluster.flush())
+    return _session_cluster
