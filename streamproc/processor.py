@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overload
 
 import msgspec
@@ -108,6 +109,10 @@ class Processor(Generic[S]):
         policy: what happens when a handler raises.
         state_ttl: seconds after its last write that a state value, or a key's counters, are kept;
             reading does not prolong it; None keeps them.
+        state_version: version of `S` that is written, from 1. Raise it when a new `S` cannot read
+            what the old one wrote, or must not be written by releases that know the old one only.
+        state_upgrades: for each older version that may still be stored, a function that takes such
+            a state as JSON values (dicts, lists, texts, numbers) and returns the next version's.
 
     `S` is a msgspec Struct or a plain type, and `S()` must work: it is a new key's state.
     Subclass ``Processor`` without ``[S]`` for a processor that keeps no state.
@@ -116,6 +121,8 @@ class Processor(Generic[S]):
     name: ClassVar[str] = ""
     policy: ClassVar[Policy] = Policy()
     state_ttl: ClassVar[float | None] = None
+    state_version: ClassVar[int] = 1
+    state_upgrades: ClassVar[Mapping[int, Callable[[Any], Any]]] = MappingProxyType({})
     state_type: ClassVar[Any] = None
     _is_named: ClassVar[bool] = False
 
@@ -128,6 +135,13 @@ class Processor(Generic[S]):
         if not cls.name or set(cls.name) & set("{}:\n "):
             raise ProcessorError(
                 f"processor name {cls.name!r}: no braces, colons or spaces, please"
+            )
+        oldest = min(cls.state_upgrades, default=cls.state_version)
+        if oldest < 1 or set(cls.state_upgrades) != set(range(oldest, cls.state_version)):
+            raise ProcessorError(
+                f"{cls.name}: state_upgrades has {sorted(cls.state_upgrades)}; with state_version "
+                f"{cls.state_version} it needs a function for each version from the oldest that "
+                f"may be stored to {cls.state_version - 1}"
             )
         for base in getattr(cls, "__orig_bases__", ()):
             generic, arguments = get_origin(base), get_args(base)

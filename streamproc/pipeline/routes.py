@@ -14,7 +14,20 @@ from streamproc.processor import Handler, Key, Policy, Processor, handlers_of
 from streamproc.state.cell import Codec
 from streamproc.state.keys import Keys
 
-__all__ = ["Routes", "Target"]
+__all__ = ["Counting", "Routes", "Target", "codec_of"]
+
+
+def codec_of(processor: Processor[Any]) -> Codec | None:
+    """Return how a processor's states are stored; None for one that keeps none."""
+    if processor.state_type is None:
+        return None
+    return Codec(
+        processor.name,
+        processor.state_type,
+        processor.state_ttl,
+        processor.state_version,
+        processor.state_upgrades,
+    )
 
 
 class Counting(msgspec.Struct, frozen=True):
@@ -87,11 +100,7 @@ class Routes:
             if names.count(name) > 1:
                 raise ProcessorError(f"two processors are named {name!r}; they would share state")
         for index, processor in enumerate(self.processors):
-            codec = (
-                None
-                if processor.state_type is None
-                else Codec(processor.name, processor.state_type, processor.state_ttl)
-            )
+            codec = codec_of(processor)
             for handler in handlers_of(processor):
                 for partition, own_keys in enumerate(keys):
                     prefix = own_keys.state_prefix(processor.name)

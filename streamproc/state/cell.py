@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -46,46 +48,92 @@ class Codec:
     """How one processor's states become JSON and back; `S()` is the state of a new key.
 
     JSON, so that other services and people can read what is stored.
+
+    Args:
+        processor: whose states.
+        type: `S`.
+        ttl: seconds that a state is kept after a write; None for ever.
+        schema: the version of `S` that is written.
+        upgrades: from each older version that is still understood, a function to the next.
     """
 
-    __slots__ = ("_decode", "encode", "processor", "ttl_ms", "type")
+    __slots__ = ("_decode", "_upgrades", "encode", "processor", "schema", "ttl_ms", "type")
 
-    def __init__(self, processor: str, type: Any, ttl: float | None) -> None:
+    def __init__(
+        self,
+        processor: str,
+        type: Any,
+        ttl: float | None,
+        schema: int = 1,
+        upgrades: Mapping[int, Callable[[Any], Any]] = MappingProxyType({}),
+    ) -> None:
         self.processor = processor
         self.type = type
         self.ttl_ms = 0 if ttl is None else int(ttl * 1000)
+        self.schema = schema
+        self._upgrades = upgrades
         self._decode = msgspec.json.Decoder(type).decode
         self.encode = msgspec.json.Encoder().encode
 
-    def decode(self, raw: bytes, key: str) -> Any:
-        """Return the state of `raw`.
+    def decode(self, raw: bytes, key: str, schema: int | None = None) -> Any:
+        """Return the state of `raw`, which is in version `schema`; the present one if None.
 
         Raises:
-            StreamprocError: the stored value does not fit the state type any more.
+            StreamprocError: the stored value does not fit the state type any more, is in a version
+                that this release does not know, or cannot be upgraded.
         """
         try:
-            return self._decode(raw)
+            if schema is None or schema == self.schema:
+                return self._decode(raw)
+            return msgspec.convert(self._upgraded(raw, key, schema), self.type)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise StreamprocError(
                 f"the stored state at {key} is not a {self.type}: {error}; give new fields of the "
-                "state type a default, or delete the key"
+                "state type a default, or raise state_version and add to state_upgrades, or delete "
+                "the key"
             ) from error
+
+    def _upgraded(self, raw: bytes, key: str, schema: int) -> Any:
+        if schema > self.schema:
+            raise StreamprocError(
+                f"the stored state at {key} has version {schema}, and this release of "
+                f"{self.processor} knows {self.schema} at most: a newer release has written it; "
+                "deploy that one here too, then redrive the event"
+            )
+        value = msgspec.json.decode(raw)
+        for version in range(schema, self.schema):
+            upgrade = self._upgrades.get(version)
+            if upgrade is None:
+                raise StreamprocError(
+                    f"the stored state at {key} has version {version}, and {self.processor} has no "
+                    f"state_upgrades[{version}] any more; bring it back, or delete the key"
+                )
+            try:
+                value = upgrade(value)
+            except Exception as error:
+                raise StreamprocError(
+                    f"the stored state at {key} has version {version}, and "
+                    f"{self.processor}.state_upgrades[{version}] fails on it "
+                    f"({type(error).__name__}: {error}); mend that function"
+                ) from error
+        return value
 
 
 class StateCell:
     """A state value of one key, shared by the batches of a worker.
 
-    `raw` and `version` are what Redis holds (None and 0 for a key that does not exist). What
-    handlers read and change is a value decoded from `raw`; `reset` forgets it.
+    `raw`, `version` and `schema` are what Redis holds (None and 0 for a key that does not exist).
+    What handlers read and change is a value decoded from `raw`; `reset` forgets it.
     """
 
-    __slots__ = ("_value", "codec", "key", "raw", "version")
+    __slots__ = ("_value", "codec", "key", "raw", "schema", "version")
 
     def __init__(self, key: str, codec: Codec) -> None:
         self.key = key
         self.codec = codec
         self.version = 0
         self.raw: bytes | None = None
+        self.schema = 1
         self._value: Any = _UNREAD
 
     @property
@@ -98,17 +146,20 @@ class StateCell:
         """The bytes that are stored."""
         return len(self.raw or b"")
 
-    def load(self, version: int, raw: bytes | None) -> None:
+    def load(self, version: int, raw: bytes | None, schema: int = 1) -> None:
         """Take over what Redis holds."""
         self.version = version
         self.raw = raw
+        self.schema = schema
         self._value = _UNREAD
 
     def read(self) -> Any:
         """Return the value for a handler, who may change it in place."""
         if self._value is _UNREAD:
             self._value = (
-                self.codec.type() if self.raw is None else self.codec.decode(self.raw, self.key)
+                self.codec.type()
+                if self.raw is None
+                else self.codec.decode(self.raw, self.key, self.schema)
             )
         return self._value
 
@@ -119,12 +170,13 @@ class StateCell:
     def changed(self) -> bytes | None:
         """Return the encoded value if it differs from what Redis holds, else None."""
         encoded = self.codec.encode(self._value)
-        return None if encoded == self.raw else encoded
+        return None if encoded == self.raw and self.schema == self.codec.schema else encoded
 
     def committed(self, raw: bytes, version: int) -> None:
         """Note what is stored now; the decoded value stays."""
         self.version = version
         self.raw = raw
+        self.schema = self.codec.schema
 
     def reset(self) -> None:
         """Forget what handlers did."""

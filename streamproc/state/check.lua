@@ -2,7 +2,7 @@
 -- KEYS: 3 seen buckets, state keys..., counter keys...
 -- ARGV: number of ids, number of state keys, ids..., the version the caller holds of each state
 --       key..., and of each counter key...
--- Returns {now in ms, {index of each committed id}, {index, version, value of each newer state},
+-- Returns {now in ms, {index of each committed id}, {index, version, value, schema of each newer state},
 --          {index, fields and values of each newer counter}};
 -- indexes count from 0; a state that does not exist has version 0 and value ''.
 local ids, states_end = tonumber(ARGV[1]), 3 + tonumber(ARGV[2])
@@ -27,6 +27,7 @@ for i = 4, states_end do
     states[#states + 1] = i - 4
     states[#states + 1] = tonumber(version)
     states[#states + 1] = redis.call('HGET', KEYS[i], 'd') or ''
+    states[#states + 1] = tonumber(redis.call('HGET', KEYS[i], 's') or '1')
   end
 end
 local counters = {}

@@ -6,7 +6,7 @@
 --       ms to keep the seen bucket, number of ids, number of state keys, number of outbox entries,
 --       number of dead letters, number of counters; ids...;
 --       for each state key: version it was read at, its next version, new value or '', ms to keep it
---       or 0;
+--       or 0, new schema or '' if it stays;
 --       for each counter: its next version, ms to keep it or 0, number of HyperLogLogs,
 --       number of changes, each as kind, field, operand;
 --       for each outbox entry and then each dead letter: number of field and value strings, those;
@@ -55,7 +55,7 @@ end
 local states_at = at + ids
 refused = {'CONFLICT'}
 for i = 0, states - 1 do
-  if (redis.call('HGET', KEYS[8 + i], 'v') or '0') ~= ARGV[states_at + 4 * i] then
+  if (redis.call('HGET', KEYS[8 + i], 'v') or '0') ~= ARGV[states_at + 5 * i] then
     refused[#refused + 1] = i
   end
 end
@@ -86,7 +86,7 @@ local function require_counter(key, changes, first)
   end
 end
 
-local counters_at, key_at = states_at + 4 * states, 8 + states
+local counters_at, key_at = states_at + 5 * states, 8 + states
 do
   local own = counters_at
   for _ = 1, counters do
@@ -117,9 +117,14 @@ if ids > 0 then
   redis.call('PEXPIRE', KEYS[4], ARGV[5])
 end
 for i = 0, states - 1 do
-  local own = states_at + 4 * i
+  local own = states_at + 5 * i
   if ARGV[own + 2] ~= '' then
     redis.call('HSET', KEYS[8 + i], 'v', ARGV[own + 1], 'd', ARGV[own + 2])
+    if ARGV[own + 4] == '1' then
+      redis.call('HDEL', KEYS[8 + i], 's')
+    elseif ARGV[own + 4] ~= '' then
+      redis.call('HSET', KEYS[8 + i], 's', ARGV[own + 4])
+    end
     if ARGV[own + 3] ~= '0' then
       redis.call('PEXPIRE', KEYS[8 + i], ARGV[own + 3])
     end

@@ -6,7 +6,8 @@ that a commit touches one slot of a Redis Cluster:
     sp:{group:p}:pos                  hash    stream/shard -> "<epoch>|<position>"
     sp:{group:p}:incarnation          string  random id of this store
     sp:{group:p}:seen:<bucket>        set     16-byte digests of event ids
-    sp:{group:p}:s:<processor>:<key>  hash    v: version, d: the state as JSON
+    sp:{group:p}:s:<processor>:<key>  hash    v: version, d: the state as JSON, s: its
+                                              schema version unless that is 1
     sp:{group:p}:c:<processor>:<key>  hash    a key's counters (docs/state.md)
     sp:{group:p}:h:<processor>:<key>|<name>  string  HyperLogLog of a counter's members
     sp:{group:p}:timers:<stream/shard>        hash  name -> a timer as JSON; clock: event time in ms

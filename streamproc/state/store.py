@@ -217,8 +217,8 @@ class RedisStateStore:
                 ],
             )
             self._note_clock(now_ms)
-            for at in range(0, len(states), 3):
-                cells[states[at]].load(states[at + 1], states[at + 2] or None)
+            for at in range(0, len(states), 4):
+                cells[states[at]].load(states[at + 1], states[at + 2] or None, states[at + 3])
             for at in range(0, len(counts), 2):
                 counters[counts[at]].stored.load(_fields(counts[at + 1]))
             if bucket == now_ms // self._bucket_ms:
@@ -243,7 +243,8 @@ class RedisStateStore:
         ]
         versions = [new_version() for _ in commit.cells]
         for (cell, value), version in zip(commit.cells, versions, strict=True):
-            arguments += (cell.version, version, value or b"", cell.codec.ttl_ms)
+            schema = "" if cell.schema == cell.codec.schema else cell.codec.schema
+            arguments += (cell.version, version, value or b"", cell.codec.ttl_ms, schema)
         counter_keys: list[str] = []
         counted: list[int] = []
         for counter, changes in commit.counters:

@@ -19,13 +19,12 @@ from streamproc.kinesis.records import Record
 from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
-from streamproc.pipeline.routes import Routes
+from streamproc.pipeline.routes import Routes, codec_of
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.transaction import Transactor
 from streamproc.position import TRIM_HORIZON
 from streamproc.processor import Key, Processor, key_text
 from streamproc.state.cache import CellCache
-from streamproc.state.cell import Codec
 from streamproc.testing.memory_state import MemoryStateStore
 
 __all__ = ["Emitted", "Harness", "Scheduled"]
@@ -277,10 +276,10 @@ class Harness:
         """Return what is stored for a key, of the processor's state type; None if nothing is."""
         named = {each.name: each for each in self._processors}[processor]
         full_key = self.store.keys.state_prefix(processor) + key_text(key)
-        raw = self.store.stored(full_key)
-        return (
-            None if raw is None else Codec(processor, named.state_type, None).decode(raw, full_key)
-        )
+        raw, codec = self.store.stored(full_key), codec_of(named)
+        if raw is None or codec is None:
+            return None
+        return codec.decode(raw, full_key, self.store.schema(full_key))
 
     @property
     def emitted(self) -> list[Emitted]:

@@ -33,6 +33,7 @@ class _Seen(msgspec.Struct):
 class _Stored(msgspec.Struct):
     version: int
     raw: bytes
+    schema: int = 1
     expires_ms: int | None = None
 
 
@@ -102,8 +103,10 @@ class MemoryStateStore:
         self._expire()
         for cell in cells:
             stored = self._states.get(cell.key)
-            if cell.version != (0 if stored is None else stored.version):
-                cell.load(0, None) if stored is None else cell.load(stored.version, stored.raw)
+            if stored is None and cell.version:
+                cell.load(0, None)
+            elif stored is not None and stored.version != cell.version:
+                cell.load(stored.version, stored.raw, stored.schema)
         for counter in counters:
             held = self._counters.get(counter.key)
             fields = Counts(counter.key) if held is None else held.fields
@@ -178,6 +181,11 @@ class MemoryStateStore:
         stored = self._states.get(key)
         return None if stored is None else stored.raw
 
+    def schema(self, key: str) -> int:
+        """Return the schema version of the state at a full key; 1 when there is none."""
+        stored = self._states.get(key)
+        return 1 if stored is None else stored.schema
+
     def counts(self, key: str) -> Counts | None:
         """Return the counters stored at a full key; None when there are none."""
         self._expire()
@@ -192,7 +200,7 @@ class MemoryStateStore:
             "positions": {shard: (o.epoch, o.position) for shard, o in self._owned.items()},
             "seen": {at: (frozenset(s.digests), s.expires_ms) for at, s in self._seen.items()},
             "states": {
-                key: (stored.version, stored.raw, stored.expires_ms)
+                key: (stored.version, stored.raw, stored.schema, stored.expires_ms)
                 for key, stored in self._states.items()
             },
             "counters": {
@@ -241,7 +249,7 @@ class MemoryStateStore:
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
         version = new_version()
         stored = self._states.setdefault(cell.key, _Stored(version, value))
-        stored.version, stored.raw = version, value
+        stored.version, stored.raw, stored.schema = version, value, cell.codec.schema
         if cell.codec.ttl_ms:  # without one, Redis leaves an earlier expiry as it is
             stored.expires_ms = now_ms + cell.codec.ttl_ms
         cell.committed(value, version)
