@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli import config, local, run
+from streamproc.cli import checkpoints, config, leases, local, run, shards
 from streamproc.errors import ConfigError, ProcessorError, StreamprocError
 
 __all__ = ["app", "main"]
@@ -22,6 +22,9 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("local")(local.local)
+app.command("shards")(shards.shards)
+app.add_typer(leases.app, name="leases")
+app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(config.app, name="config")
 
 

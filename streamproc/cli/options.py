@@ -9,9 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
+from streamproc.config import Config
 from streamproc.errors import ConfigError
+from streamproc.settings import load_config
 
-__all__ = ["DEFAULT_CONFIG", "ConfigOption", "SetOption", "config_path", "overrides_of"]
+__all__ = [
+    "DEFAULT_CONFIG",
+    "ConfigOption",
+    "JsonOption",
+    "SetOption",
+    "YesOption",
+    "config_path",
+    "overrides_of",
+    "settings_of",
+]
 
 DEFAULT_CONFIG = Path("streamproc.toml")
 
@@ -22,6 +33,10 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="One setting, such as redis.url=redis://host; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do it; without this only the plan is shown.")
 ]
 
 
@@ -48,3 +63,12 @@ def overrides_of(assignments: Sequence[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             overrides[key] = text
     return overrides
+
+
+def settings_of(config: Path | None, assignments: Sequence[str] | None) -> Config:
+    """Return the settings that a file and the command line give.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    return load_config(config_path(config), overrides=overrides_of(assignments))

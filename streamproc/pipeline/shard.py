@@ -249,6 +249,8 @@ class ShardConsumer:
 
     async def _rewind(self, reader: ShardReader, transactor: Transactor, moved: Moved) -> None:
         """Go to where Redis is: behind us it has lost commits, ahead of us it has ours."""
+        # Whoever lost the lease meanwhile must not put a position back that was taken away.
+        self._ensure_lease()
         before = transactor.position
         self._engine.cache.clear()
         transactor.rewind(await self._adopt())

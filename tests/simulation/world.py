@@ -298,8 +298,10 @@ class World:
         rows, now = self._rows(), self.kernel.now
         slowest = 0.9 if Trouble.SKEW in self.plan.troubles else 1.0
         bound = (LEASES.duration + LEASES.scan_interval) / slowest + SLACK
-        calm_since = min(now, self._calm_since)
         up = [worker for worker in self.workers if worker.is_up]
+        if not up:
+            self.disturb()
+        calm_since = min(now, self._calm_since)
         for key, row in rows.items():
             held = any(worker.holds(key) for worker in up)
             if row.is_finished or not startable(row, rows) or held:
