@@ -120,6 +120,8 @@ class Book(msgspec.Struct, omit_defaults=True):
         gap: number of the gap's first event that was told as missing; 0 for none.
         damaged_short, quality_control_short: units taken out of these beyond what was in them:
             the levels show 0 while it lasts.
+        reviewed_ms: when `lines` and `early` will be looked through for what waits too long; None
+            if nothing waits.
         over_closed, over_returned: units by which order lines contradict themselves.
         policy_ms, policy_by: time and id of the policy that holds.
         low_stock, low_stock_rearm: its thresholds; None leaves them to the processor.
@@ -138,6 +140,7 @@ class Book(msgspec.Struct, omit_defaults=True):
     sequence: int = 0
     parked: dict[int, Parked] = {}
     gap: int = 0
+    reviewed_ms: int | None = None
     damaged_short: int = 0
     quality_control_short: int = 0
     over_closed: int = 0
@@ -148,7 +151,6 @@ class Book(msgspec.Struct, omit_defaults=True):
     low_stock_rearm: int | None = None
     armed: bool = False
 
-    @property
-    def open(self) -> int:
-        """How many entries it holds that must not be forgotten."""
-        return len(self.lines) + len(self.reservations) + len(self.early)
+    def waiting_lines(self) -> dict[str, Line]:
+        """Return the lines whose order has not arrived."""
+        return {key: line for key, line in self.lines.items() if not line.placed}

@@ -16,6 +16,7 @@ __all__ = [
     "Dispatched",
     "Expected",
     "Expired",
+    "Forgotten",
     "Lost",
     "Placed",
     "PolicySet",
@@ -167,6 +168,12 @@ class Expired(_Change, frozen=True, tag="expired"):
     reservation: str
 
 
+class Forgotten(_Change, frozen=True, tag="forgotten"):
+    """An order line's order will not come: it would be too late by now."""
+
+    line: str
+
+
 Change = (
     Placed
     | Cancelled
@@ -185,6 +192,7 @@ Change = (
     | Released
     | Committed
     | Expired
+    | Forgotten
 )
 
 

@@ -152,7 +152,9 @@ class InventoryAnomaly(Event, type="InventoryAnomaly", version=2, rename="camel"
             ``placed-twice``, ``reserved-twice``: an id was used again long after; not applied.
             ``reservation-ended``: a reservation that had ended was ended again; units follow both
             events, its state is the first.
-            ``order-missing``: a line is cancelled, shipped or promised, and its order has not come.
+            ``order-missing``: lines are cancelled, shipped or promised, and their orders have not
+            come for long; ``order-forgotten``: they would be too late by now, and the line is
+            given up. ``reservation-missing``: reservations ended and were never created.
             ``stale-sequence``, ``sequence-reused``: the number was applied before, or waits; the
             event is dropped.
         subject: the order line, reservation, number or event that it is about.

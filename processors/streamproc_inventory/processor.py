@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import msgspec
 
 from streamproc import ConfigError, Context, Event, Processor, Reject, on
 from streamproc_inventory import changes as c
@@ -28,11 +30,24 @@ from streamproc_inventory.facts import (
     StockReceived,
     StockTransferred,
 )
-from streamproc_inventory.notices import CountMismatch, InventoryAnomaly, LedgerEntry
+from streamproc_inventory.notices import (
+    CountMismatch,
+    InventoryAnomaly,
+    LedgerEntry,
+    ReservationExpired,
+    SequenceGap,
+)
 from streamproc_inventory.split import LineChange, StockKey
 from streamproc_inventory.stock import Entry, Finding, Outcome, Stock
+from streamproc_inventory.timers import GapDue, OverdueChange, ReservationDue, ReviewDue
 
 __all__ = ["InventoryProcessor"]
+
+_BEHIND_S: Final = 2.0
+"""A timer that is later than this shows that its worker is behind, or was away."""
+
+_BACKLOG_S: Final = 30.0
+"""How long a worker that is behind waits for a shard's next event before a reservation expires."""
 
 _TAKES_GOODS: Final = (c.Placed, c.Shipped, c.Reserved, c.Committed, c.Returned)
 
@@ -58,6 +73,10 @@ class InventoryProcessor(Processor[Stock]):
         settled_lines_kept: settled lines remembered per stock, to notice one closed twice.
         moves_kept: latest moves of goods remembered per stock, for counts of an earlier moment.
         max_parked: most events of a stock that wait for earlier ones of their sequence.
+        gap_alarm: seconds after which `SequenceGap` tells that events are missing.
+        gap_timeout: seconds after which those that wait for them go to the dead letters.
+        order_wait: seconds after which it is told that an order has not come for a line that was
+            shipped, cancelled or promised; told again each time so many have passed.
 
     Raises:
         ConfigError: an argument makes no sense.
@@ -77,6 +96,9 @@ class InventoryProcessor(Processor[Stock]):
         settled_lines_kept: int = 100,
         moves_kept: int = 100,
         max_parked: int = 1_000,
+        gap_alarm: float = 3.0,
+        gap_timeout: float = 300.0,
+        order_wait: float = 3_600.0,
     ) -> None:
         _require(low_stock_rearm >= low_stock, "low_stock_rearm", "must not be below low_stock")
         _require(max_lateness >= 0, "max_lateness", "must be at least 0")
@@ -85,7 +107,12 @@ class InventoryProcessor(Processor[Stock]):
         _require(settled_lines_kept >= 0, "settled_lines_kept", "must be at least 0")
         _require(moves_kept >= 0, "moves_kept", "must be at least 0")
         _require(max_parked >= 1, "max_parked", "must be at least 1")
+        _require(gap_alarm >= 0, "gap_alarm", "must be at least 0")
+        _require(gap_timeout > gap_alarm, "gap_timeout", "must be greater than gap_alarm")
+        _require(order_wait > 0, "order_wait", "must be greater than 0")
         self._low, self._rearm = low_stock, low_stock_rearm
+        self._gap_alarm, self._gap_timeout = gap_alarm, gap_timeout
+        self._order_wait = order_wait
         self._ledger = ledger
         self._locations = frozenset(locations)
         self._lateness_ms = max_lateness * 1000 or float("inf")
@@ -224,6 +251,103 @@ class InventoryProcessor(Processor[Stock]):
             event, event.quantity, lambda n: c.Committed(event.reservation_id, key, n), ctx
         )
 
+    # Timers.
+
+    @on(ReservationDue, key=lambda due: (due.sku, due.location_id))
+    def expire(self, due: ReservationDue, ctx: Context[Stock]) -> None:
+        """End a reservation that nobody ended."""
+        stock, now = ctx.state, ctx.arrival_time
+        if not due.is_last and now - ctx.event_time > _BEHIND_S:
+            if due.reservation_id in stock.book.reservations:
+                self._wait_for_backlog(due, ctx)
+            return
+        outcome, before = Outcome(), stock.available
+        now_ms = round(now * 1000)
+        units = stock.expire(due.reservation_id, now_ms, ctx.event_id, self._limits, outcome)
+        if units:
+            self._tell((due.sku, due.location_id), stock, before, outcome, ctx)
+            ctx.emit(
+                ReservationExpired(
+                    reservation_id=due.reservation_id,
+                    sku=due.sku,
+                    location_id=due.location_id,
+                    quantity=units,
+                    available=stock.available,
+                    version=stock.version,
+                ),
+                key=f"{due.sku}|{due.location_id}",
+            )
+
+    @on(GapDue, key=lambda due: (due.sku, due.location_id))
+    def look_at_gap(self, due: GapDue, ctx: Context[Stock]) -> None:
+        """Tell that events are missing, and in the end give them up."""
+        stock, missing = ctx.state, due.missing
+        if not stock.book.parked or stock.book.sequence + 1 != missing:
+            return
+        if due.stage == "noticed":
+            # From now on, and not from the arrival of what waits: a worker that is behind may have
+            # the missing ones before it.
+            now = ctx.arrival_time
+            for stage, wait in (("open", self._gap_alarm), ("timed-out", self._gap_timeout)):
+                later = msgspec.structs.replace(due, stage=stage)
+                ctx.schedule(now + wait, later, id=_gap_timer(due, stage), clock="wall")
+        elif due.stage == "open":
+            if waiting := stock.tell_gap(missing):
+                self._tell_gap(due, "open", missing, waiting, ctx)
+        else:
+            overdue = stock.give_up_gap(missing)
+            self._tell_gap(due, "timed-out", missing, len(overdue), ctx)
+            for sequence, parked in overdue:
+                change = OverdueChange(
+                    sku=due.sku,
+                    location_id=due.location_id,
+                    sequence=sequence,
+                    event_id=parked.event_id,
+                    event_type=parked.event_type,
+                    time_ms=parked.time_ms,
+                    change=parked.change,
+                )
+                timer = f"overdue:{sequence}:{due.sku}|{due.location_id}"
+                ctx.schedule(ctx.arrival_time, change, id=timer, clock="wall")
+
+    @on(OverdueChange, key=lambda overdue: (overdue.sku, overdue.location_id))
+    def take_overdue(self, overdue: OverdueChange, ctx: Context[Stock]) -> None:
+        """Apply a change if its turn has come after all, else have it put aside."""
+        stock = ctx.state
+        if overdue.sequence > stock.book.sequence + 1:
+            raise Reject("sequence-gap")
+        outcome, before = Outcome(), stock.available
+        had_parked = bool(stock.book.parked)
+        stock.take(
+            overdue.change,
+            overdue.event_id,
+            overdue.event_type,
+            overdue.time_ms,
+            self._limits,
+            outcome,
+            overdue.sequence,
+        )
+        key = (overdue.sku, overdue.location_id)
+        self._tell(key, stock, before, outcome, ctx, had_parked)
+
+    @on(ReviewDue, key=lambda due: (due.sku, due.location_id))
+    def review(self, due: ReviewDue, ctx: Context[Stock]) -> None:
+        """Tell what waits for an order that does not come."""
+        stock, outcome, now = ctx.state, Outcome(), ctx.arrival_time
+        before = stock.available
+        still_waits = stock.review(
+            round(now * 1000),
+            self._order_wait * 1000,
+            self._lateness_ms,
+            ctx.event_id,
+            self._limits,
+            outcome,
+        )
+        stock.book.reviewed_ms = None
+        if still_waits:
+            self._plan_review(due.sku, due.location_id, stock, ctx)
+        self._tell((due.sku, due.location_id), stock, before, outcome, ctx)
+
     # What all of them share.
 
     def _receive(self, event: StockReceived | ItemBackInStock, ctx: Context[Stock]) -> None:
@@ -275,15 +399,22 @@ class InventoryProcessor(Processor[Stock]):
     ) -> None:
         outcome, limits, event_id = Outcome(), self._limits, ctx.event_id
         is_new, before = stock.version == 0, stock.available
+        had_parked = bool(stock.book.parked)
         for change, sequence in changes:
             stock.take(change, event_id, event_type, time_ms, limits, outcome, sequence)
         if is_new and outcome.entries and isinstance(outcome.entries[0].change, _TAKES_GOODS):
             text = "the first thing known of this stock is that somebody takes from it"
             outcome.findings.append(Finding("unknown-stock", event_id, 0, text))
-        self._tell(key, stock, before, outcome, ctx)
+        self._tell(key, stock, before, outcome, ctx, had_parked)
 
     def _tell(
-        self, key: StockKey, stock: Stock, before: int, outcome: Outcome, ctx: Context[Stock]
+        self,
+        key: StockKey,
+        stock: Stock,
+        before: int,
+        outcome: Outcome,
+        ctx: Context[Stock],
+        had_parked: bool = False,
     ) -> None:
         """Emit the ledger, the findings and the alerts of what was done to a stock."""
         sku, location_id = key
@@ -296,6 +427,67 @@ class InventoryProcessor(Processor[Stock]):
         if stock.available != before:
             for alert in crossings(stock, sku, location_id, before, self._low, self._rearm):
                 ctx.emit(alert, key=text)
+        if outcome.expiries or outcome.ended:
+            self._keep_expiries(sku, location_id, outcome, ctx)
+        if outcome.gap or outcome.filled or had_parked:
+            self._follow_gap(sku, location_id, stock, outcome, ctx)
+        if outcome.waits and stock.book.reviewed_ms is None:
+            self._plan_review(sku, location_id, stock, ctx)
+
+    def _keep_expiries(
+        self, sku: str, location_id: str, outcome: Outcome, ctx: Context[Stock]
+    ) -> None:
+        for reservation, expires_ms in outcome.expiries:
+            due = ReservationDue(sku=sku, location_id=location_id, reservation_id=reservation)
+            ctx.schedule(expires_ms / 1000, due, id=_expiry_timer(due), clock="wall")
+        for reservation in outcome.ended:
+            # One that another shard scheduled stays there and finds nothing to do.
+            due = ReservationDue(sku=sku, location_id=location_id, reservation_id=reservation)
+            ctx.cancel(_expiry_timer(due))
+
+    def _wait_for_backlog(self, due: ReservationDue, ctx: Context[Stock]) -> None:
+        """Expire before the first event of the shard that is later, or in a while without one."""
+        last = msgspec.structs.replace(due, is_last=True)
+        timer = _expiry_timer(due)
+        ctx.schedule(ctx.event_time, last, id=timer, clock="event")
+        ctx.schedule(ctx.arrival_time + _BACKLOG_S, last, id=f"last-{timer}", clock="wall")
+
+    def _follow_gap(
+        self, sku: str, location_id: str, stock: Stock, outcome: Outcome, ctx: Context[Stock]
+    ) -> None:
+        """Start or stop the clock of a gap in a stock's sequence."""
+        due = GapDue(sku=sku, location_id=location_id, missing=outcome.gap, stage="noticed")
+        if outcome.filled:
+            waited = sum(entry.event_id != ctx.event_id for entry in outcome.entries)
+            self._tell_gap(due, "filled", outcome.filled, waited, ctx)
+        if outcome.gap:
+            ctx.schedule(ctx.arrival_time, due, id=_gap_timer(due, "noticed"), clock="wall")
+        if outcome.gap or not stock.book.parked:
+            for stage in ("open", "timed-out") if outcome.gap else ("noticed", "open", "timed-out"):
+                ctx.cancel(_gap_timer(due, stage))
+
+    def _tell_gap(
+        self,
+        due: GapDue,
+        status: Literal["open", "filled", "timed-out"],
+        missing: int,
+        waiting: int,
+        ctx: Context[Stock],
+    ) -> None:
+        gap = SequenceGap(
+            sku=due.sku,
+            location_id=due.location_id,
+            status=status,
+            missing=missing,
+            waiting=waiting,
+        )
+        ctx.emit(gap, key=f"{due.sku}|{due.location_id}")
+
+    def _plan_review(self, sku: str, location_id: str, stock: Stock, ctx: Context[Stock]) -> None:
+        at = ctx.arrival_time + self._order_wait
+        stock.book.reviewed_ms = round(at * 1000)
+        due = ReviewDue(sku=sku, location_id=location_id)
+        ctx.schedule(at, due, id=f"review:{sku}|{location_id}", clock="wall")
 
     def _check_location(self, location_id: str) -> None:
         if self._locations and location_id not in self._locations:
@@ -369,6 +561,14 @@ def _notice(sku: str, location_id: str, finding: Finding, stock: Stock, outcome:
         detail=finding.detail,
         version=stock.version,
     )
+
+
+def _expiry_timer(due: ReservationDue) -> str:
+    return f"expiry:{due.reservation_id}:{due.sku}|{due.location_id}"
+
+
+def _gap_timer(due: GapDue, stage: str) -> str:
+    return f"gap-{stage}:{due.sku}|{due.location_id}"
 
 
 def _line_of(order_id: str, line_id: str) -> str:

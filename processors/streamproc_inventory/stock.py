@@ -68,6 +68,7 @@ class Outcome(msgspec.Struct):
         ended: reservations that ended.
         gap: number of the sequence's first missing event, when a gap began before it.
         filled: number of a told gap's first missing event, when that gap is filled.
+        waits: whether something began to wait for its order or its creation.
     """
 
     entries: list[Entry] = []
@@ -76,6 +77,7 @@ class Outcome(msgspec.Struct):
     ended: list[str] = []
     gap: int = 0
     filled: int = 0
+    waits: bool = False
 
 
 class Stock(msgspec.Struct):
@@ -198,6 +200,38 @@ class Stock(msgspec.Struct):
         parked = sorted(book.parked.items())
         book.parked, book.gap = {}, 0
         return parked
+
+    def review(
+        self, now_ms: int, wait_ms: float, lateness_ms: float, event_id: str, limits: Limits,
+        outcome: Outcome,
+    ) -> bool:  # fmt: skip
+        """Tell what waits for long, forget what waits in vain; return whether anything still waits.
+
+        Args:
+            now_ms: the time now.
+            wait_ms: how long something may wait before it is told.
+            lateness_ms: how late an event may be: what it would bring later is rejected.
+            event_id: of the event that asks for the review.
+            limits: how much may be remembered.
+            outcome: takes the results.
+        """
+        book = self.book
+        for key, line in book.waiting_lines().items():
+            if now_ms - line.since_ms > lateness_ms:
+                self._apply(
+                    c.Forgotten(key), event_id, "StockReviewDue", line.since_ms, limits, outcome
+                )
+        for key, end in list(book.early.items()):
+            if now_ms - end.since_ms > lateness_ms:
+                del book.early[key]
+        lines = book.waiting_lines()
+        long = {key: line.since_ms for key, line in lines.items()}
+        _tell_waiting("order-missing", "order lines wait for their order", long, now_ms - wait_ms,
+                      outcome)  # fmt: skip
+        early = {key: end.since_ms for key, end in book.early.items()}
+        _tell_waiting("reservation-missing", "reservations ended and were never created", early,
+                      now_ms - wait_ms, outcome)  # fmt: skip
+        return bool(lines or early)
 
     # Sequences.
 
@@ -410,6 +444,16 @@ class Stock(msgspec.Struct):
                  outcome: Outcome) -> str | None:  # fmt: skip
         return self._end(change.reservation, "expired", time_ms, limits, outcome)
 
+    def _forgotten(self, change: c.Forgotten, time_ms: int, event_id: str, limits: Limits,
+                   outcome: Outcome) -> str | None:  # fmt: skip
+        line = self.book.lines.pop(change.line)
+        self.committed -= line.open
+        text = f"{line.shipped} shipped, {line.cancelled} cancelled, {line.promised} promised"
+        outcome.findings.append(
+            Finding("order-forgotten", change.line, line.shipped, f"{text}, and no order came")
+        )
+        return None
+
     # Parts of a change.
 
     def _line(self, key: str, limits: Limits) -> Line:
@@ -431,6 +475,8 @@ class Stock(msgspec.Struct):
         self.committed += line.open - open_before
         if line.is_needed:
             book.lines[key] = line
+            if not line.placed:
+                outcome.waits = True
         else:
             book.lines.pop(key, None)
             book.settled[key] = line
@@ -499,6 +545,7 @@ class Stock(msgspec.Struct):
         if before is None:
             self._make_room(limits)
             book.early[key] = Waiting(ended, time_ms)
+            outcome.waits = True
             return "not created yet"
         # Its own order and its own commit say the same of it, in either order.
         if not (before == ended == "committed"):
@@ -517,6 +564,16 @@ def _wait(line: Line, time_ms: int) -> None:
     """Note since when a line waits for its order."""
     if not line.placed and (not line.since_ms or time_ms < line.since_ms):
         line.since_ms = time_ms
+
+
+def _tell_waiting(
+    kind: str, text: str, since: dict[str, int], before_ms: float, outcome: Outcome
+) -> None:
+    """Tell how many wait since before a moment, and which for longest."""
+    long = {key: at for key, at in since.items() if at <= before_ms}
+    if long:
+        oldest = min(long, key=lambda key: long[key])
+        outcome.findings.append(Finding(kind, oldest, len(long), f"{len(long)} {text}"))
 
 
 def _arguments(parked: Parked) -> tuple[Change, str, str, int]:
@@ -541,4 +598,5 @@ _APPLY: Final[dict[type, Callable[..., str | None]]] = {
     c.Released: Stock._released,
     c.Committed: Stock._committed,
     c.Expired: Stock._expired,
+    c.Forgotten: Stock._forgotten,
 }

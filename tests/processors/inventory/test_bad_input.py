@@ -266,9 +266,9 @@ async def test_of_two_events_with_one_id_the_first_holds_and_the_second_is_count
 
 async def test_an_order_told_again_when_its_id_is_forgotten_is_told_and_not_applied() -> None:
     async with Harness(InventoryProcessor(max_lateness=0)) as h:
-        await h.send(received("r1", 9), placed("o1", line(2)), reserved("v1", 1, 1e6))
+        await h.send(received("r1", 9), placed("o1", line(2)), reserved("v1", 1, 3e6))
         h.now += 1_000_000  # past the dedupe TTL
-        await h.send(placed("o1", line(3)), reserved("v1", 4, 1e6))
+        await h.send(placed("o1", line(3)), reserved("v1", 4, 3e6))
         assert levels(h) == {"on_hand": 9, "committed": 2, "reserved": 1, "available": 6}
         told = [(each.kind, each.quantity) for each in h.emitted_as(InventoryAnomaly)]
         assert told == [("placed-twice", 3), ("reserved-twice", 4)]
