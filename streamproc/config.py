@@ -226,6 +226,13 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         Literal["halt", "replay", "continue"],
         Meta(description="what to do when Redis is another one than the checkpoints speak of"),
     ] = "halt"
+    on_new_group: Annotated[
+        Literal["begin", "halt"],
+        Meta(
+            description="what to do when neither leases nor state of the group are found; "
+            "'halt' once the group has begun: then both can only have been lost"
+        ),
+    ] = "begin"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
     ] = "info"

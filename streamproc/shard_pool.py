@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
 from streamproc.errors import Fenced, LeaseStoreError, StateLost, StreamError
 from streamproc.kinesis.reader import ShardReader
@@ -14,6 +14,7 @@ from streamproc.leases.shard_sync import child_leases
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.status import ShardStatus
 from streamproc.pipeline.engine import Engine, ShardHalted
+from streamproc.pipeline.resume import OnStateLoss
 from streamproc.pipeline.shard import Ended, ShardConsumer
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.position import Position
@@ -48,7 +49,7 @@ class ShardPool:
         *,
         batch_records: int,
         advance_interval: float,
-        on_state_loss: Literal["halt", "replay", "continue"],
+        on_state_loss: OnStateLoss,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._engine = engine
@@ -62,10 +63,15 @@ class ShardPool:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._departed = ShardStatistics()
         self._draining = False
+        self._incarnation: str | None = None
 
     def attach(self, coordinator: CoordinatorThread) -> None:
         """Set the coordinator, which in turn needs this pool as its listener."""
         self._coordinator = coordinator
+
+    def expect(self, incarnation: str) -> None:
+        """Tell which Redis the group's state is in; a shard found in another one is lost."""
+        self._incarnation = incarnation
 
     # Listener: the lease coordinator's word.
 
@@ -170,7 +176,14 @@ class ShardPool:
             batch_records=self._batch_records,
             advance_interval=self._advance_interval,
             on_state_loss=self._on_state_loss,
+            incarnation=self._met(),
         )
+
+    def _met(self) -> str | None:
+        """Return which Redis the state was in last; leases that say so may be lost with it."""
+        for consumer in self._consumers.values():
+            self._incarnation = consumer.incarnation or self._incarnation
+        return self._incarnation
 
     async def _give_up(self, consumer: ShardConsumer, ended: Ended) -> None:
         """Tell the lease store how far the shard got, and let it go."""
@@ -199,6 +212,7 @@ class ShardPool:
         consumer = self._consumers.pop(key, None)
         if consumer is not None:
             self._departed.add(consumer.statistics)
+            self._incarnation = consumer.incarnation or self._incarnation
 
 
 def _status(key: str, consumer: ShardConsumer) -> ShardStatus:

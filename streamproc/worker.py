@@ -19,6 +19,7 @@ from streamproc.config import Config, require
 from streamproc.errors import (
     ConfigError,
     LeaseStoreError,
+    StateLost,
     StateStoreError,
     StreamError,
 )
@@ -36,6 +37,7 @@ from streamproc.observability.looplag import LoopLag
 from streamproc.observability.status import LeaseStatus, WorkerStatus
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
+from streamproc.pipeline.resume import incarnation_of
 from streamproc.pipeline.routes import Routes
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.processor import Processor
@@ -107,6 +109,7 @@ class Worker:
             self._open_lease_store, self.worker_id, config.leases, self._pool
         )
         self._pool.attach(self._coordinator)
+        self._incarnation: str | None = None
         self._kinesis: KinesisApi | None = None
         self._created: int | None = None
         self._listed: list[ShardInfo] = []
@@ -221,13 +224,46 @@ class Worker:
         options = store_options(config, self.worker_id, begin)
         store = await open_store(config.leases.store, config.group, options)
         try:
+            leases = await store.list()
             # Before the coordinator takes the first lease: another stream's positions must not be
             # read from.
-            refuse_foreign_leases(self._stream, await store.list(), self._listed, self._created)
+            refuse_foreign_leases(self._stream, leases, self._listed, self._created)
+            if not leases:
+                self._begin_without_leases()
         except BaseException:
             await store.aclose()
             raise
         return store
+
+    def _begin_without_leases(self) -> None:
+        """Say what is about to happen; a group that has lost everything looks like a new one.
+
+        Raises:
+            StateLost: the group is said to have begun before.
+        """
+        config, begin = self._config, self._config.stream.initial_position
+        if self._incarnation is not None:
+            log.warning(
+                "group %s has state in Redis and no leases: they are new or were lost; shards "
+                "that have a position go on from there, others begin at %s",
+                config.group,
+                begin,
+            )
+            return
+        where = f"neither Redis nor the lease store ({config.leases.store}) knows it"
+        if config.worker.on_new_group == "halt":
+            raise StateLost(
+                f"group {config.group}: {where}, and worker.on_new_group is 'halt': state and "
+                "leases are lost, or redis.url, leases.store or group name the wrong ones. Restore "
+                f"them; or set worker.on_new_group to 'begin' to read the stream from {begin}"
+            )
+        log.warning(
+            "group %s begins at %s: %s. If it has run before, its data is lost: stop the workers "
+            "and restore it. Set worker.on_new_group = 'halt' once the group has begun",
+            config.group,
+            begin,
+            where,
+        )
 
     async def _wait_for_servers(self, kinesis: KinesisApi) -> bool:
         """Wait until Redis and Kinesis have answered; False when told to stop before.
@@ -241,7 +277,7 @@ class Worker:
             self._created = int((await kinesis.describe_stream()).creation_timestamp)
             self._listed = await kinesis.list_shards()
 
-        for ask in (self._claim_partitions, describe):
+        for ask in (self._meet_redis, describe):
             waiting = asyncio.ensure_future(_until_available(ask))
             stopped = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -253,7 +289,13 @@ class Worker:
             waiting.result()
         return True
 
-    async def _claim_partitions(self) -> None:
+    async def _meet_redis(self) -> None:
+        """Find out which Redis this is, before anything is written to it."""
+        ids = [await store.incarnation() for store in self._stores]
+        if known := [each for each in ids if each is not None]:
+            self._incarnation = incarnation_of(known)
+            if len(known) == len(ids):
+                self._pool.expect(self._incarnation)
         await claim_partitions(self._redis, self._config.group, self._config.redis.partitions)
 
     @contextlib.asynccontextmanager

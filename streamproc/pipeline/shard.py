@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from streamproc.leases.lease import Lease
 from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.patience import until_answered
-from streamproc.pipeline.resume import resume_position
+from streamproc.pipeline.resume import Known, OnStateLoss, incarnation_of, resume_positions
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.together import together
 from streamproc.pipeline.transaction import Transactor
@@ -77,6 +77,7 @@ class ShardConsumer:
         advance_interval: seconds after which partitions that none of the shard's events belonged
             to lately are brought to its position.
         on_state_loss: what to do when Redis has lost the shard.
+        incarnation: id of the Redis that this worker has met before, if it has.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class ShardConsumer:
         *,
         batch_records: int,
         advance_interval: float,
-        on_state_loss: Literal["halt", "replay", "continue"],
+        on_state_loss: OnStateLoss,
+        incarnation: str | None = None,
     ) -> None:
         self.lease = lease
         self.phase = ShardPhase.ADOPTING
@@ -103,6 +105,7 @@ class ShardConsumer:
         self._stopping = asyncio.Event()
         self._reader: ShardReader | None = None
         self._transactor: Transactor | None = None
+        self._met = incarnation
         self._incarnation: str | None = None
 
     @property
@@ -276,9 +279,7 @@ class ShardConsumer:
             try:
                 stores = self._engine.stores
                 adopted = await together([self._adopt_in(store, None) for store in stores])
-                positions = [
-                    resume_position(self.lease, each, self._on_state_loss) for each in adopted
-                ]
+                positions = resume_positions(self._known(), adopted, self._on_state_loss)
                 await together([self._inherit_timers(store) for store in stores])
                 begun = await together(list(map(self._adopt_in, stores, positions)))
             except Fenced as fenced:
@@ -287,11 +288,17 @@ class ShardConsumer:
                     raise
                 self.lease = raised
             else:
-                self._incarnation = adopted[0].incarnation
+                self._incarnation = incarnation_of([each.incarnation for each in adopted])
                 return [
                     ChainStart(position, each.timers)
                     for position, each in zip(positions, begun, strict=True)
                 ]
+
+    def _known(self) -> Known:
+        lease = self.lease
+        if self._transactor is None or self._incarnation is None:
+            return Known(lease.key, lease.checkpoint, lease.incarnation, self._met)
+        return Known(lease.key, self._transactor.position, self._incarnation)
 
     async def _adopt_in(self, store: StateStore, start: Position | None) -> Adopted:
         engine, lease = self._engine, self.lease

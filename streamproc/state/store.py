@@ -354,6 +354,15 @@ class RedisStateStore:
         """See `StateStore.now_ms`: Redis's clock, as of its last answer that told it."""
         return int(self._now_ms())
 
+    async def incarnation(self) -> str | None:
+        """Return this store's id; None before the first shard of the group was adopted in it.
+
+        Raises:
+            StateStoreError: Redis does not answer.
+        """
+        value = await self._answered(self._client.get(self.keys.incarnation))
+        return None if value is None else cast(bytes, value).decode()
+
     async def ping(self) -> None:
         """Make sure that Redis answers.
 

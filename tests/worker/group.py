@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from redis.backoff import ExponentialBackoff
 
 from streamproc.processor import Processor
 from streamproc.settings import load_config
+from streamproc.state.keys import partition_of_text
 from streamproc.testing import LocalKinesis
 from streamproc.worker import Worker
 from tests.worker.ledger import Ledger
@@ -32,6 +34,10 @@ _FAST: dict[str, Any] = {
 
 
 _numbers = itertools.count()
+
+
+def _patient_client(url: str) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(url, retry=Retry(ExponentialBackoff(), 20))
 
 
 def entry(number: int, account: str, entry_id: str | None = None) -> bytes:
@@ -64,8 +70,14 @@ class Group:
         self.redis_url = redis_url
         self.defaults = dict(_FAST)
         self.workers: dict[Worker, asyncio.Task[None]] = {}
-        self.redis = redis.asyncio.Redis.from_url(redis_url, retry=Retry(ExponentialBackoff(), 20))
+        self.redis = _patient_client(redis_url)
         kinesis.core.call("CreateStream", StreamName=self.stream, ShardCount=shards)
+
+    def elsewhere(self, redis_url: str) -> Group:
+        """Return the same group on another Redis, with no workers yet."""
+        twin = copy.copy(self)
+        twin.redis_url, twin.redis, twin.workers = redis_url, _patient_client(redis_url), {}
+        return twin
 
     async def __aenter__(self) -> Self:
         await self.until(lambda: self._summary()["StreamStatus"] == "ACTIVE")
@@ -148,7 +160,8 @@ class Group:
 
     async def numbers(self, account: str) -> list[int]:
         """Return what the ledger booked for an account, in its order."""
-        raw = await self.redis.hget(f"sp:{{{self.name}:0}}:s:ledger:{account}", "d")  # type: ignore[misc]
+        partition = partition_of_text(account, self.defaults.get("redis.partitions", 1))
+        raw = await self.redis.hget(f"sp:{{{self.name}:{partition}}}:s:ledger:{account}", "d")  # type: ignore[misc]
         return [] if raw is None else json.loads(raw)["numbers"]  # type: ignore[no-any-return]
 
     async def until_booked(self, expected: Mapping[str, int], timeout: float = 30.0) -> None:
