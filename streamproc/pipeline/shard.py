@@ -281,14 +281,27 @@ class ShardConsumer:
                 adopted = await together([self._adopt_in(store, None) for store in stores])
                 positions = resume_positions(self._known(), adopted, self._on_state_loss)
                 await together([self._inherit_timers(store) for store in stores])
-                begun = await together(list(map(self._adopt_in, stores, positions)))
+                begun = await together(
+                    [
+                        # A position that Redis has is not written: were it lost since, that would
+                        # claim its state as well.
+                        self._adopt_in(store, position if found.position is None else None)
+                        for store, found, position in zip(stores, adopted, positions, strict=True)
+                    ]
+                )
             except Fenced as fenced:
                 raised = await self._keeper.outrun(self.lease.key, fenced.epoch)
                 if raised is None:
                     raise
                 self.lease = raised
             else:
-                self._incarnation = incarnation_of([each.incarnation for each in adopted])
+                ids = [each.incarnation for each in adopted]
+                if [each.position for each in begun] != positions or [
+                    each.incarnation for each in begun
+                ] != ids:
+                    log.warning("%s: Redis changed while the shard was adopted", self.lease.key)
+                    continue
+                self._incarnation = incarnation_of(ids)
                 return [
                     ChainStart(position, each.timers)
                     for position, each in zip(positions, begun, strict=True)

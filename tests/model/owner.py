@@ -29,7 +29,7 @@ __all__ = ["STREAM", "LeaseTable", "Owner"]
 STREAM: Final = "model"
 # Turns of the event loop that any step takes at most: owners wait for nothing but round trips, for
 # records, and for each other's turns.
-_TURNS: Final = 40
+_TURNS: Final = 150
 
 
 class LeaseTable:

@@ -26,44 +26,85 @@ async def backend(unopened: Backend) -> AsyncIterator[Backend]:
     await unopened.close()
 
 
-async def test_a_state_of_a_lost_future_is_not_taken_for_the_present_one(
-    backend: Backend,
-) -> None:
-    """Both futures have written the account as often, but not the same into it."""
-    a, b = ShardLog("shard-a"), ShardLog("shard-b")
-    oracle, table = Oracle([a, b], 1), LeaseTable(["shard-a", "shard-b"])
+class Story:
+    """Owners of two shards, told round trip by round trip."""
 
-    async def go_on(owner: Owner, calls: int) -> None:
-        for _ in range(calls):
-            await owner.step(owner.pending[0], lambda call: backend.carry_out(call, "answered"))
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.a, self.b = ShardLog("shard-a"), ShardLog("shard-b")
+        self.oracle = Oracle([self.a, self.b], 1)
+        self.table = LeaseTable(["shard-a", "shard-b"])
+        self.owners: list[Owner] = []
 
-    async def take(log: ShardLog, batch: int) -> Owner:
-        owner = Owner(backend.stores(), backend.keys, table, log, batch)
+    async def take(self, log: ShardLog, batch: int) -> Owner:
+        """Return a new owner that has yet to make its first round trip."""
+        stores, keys = self.backend.stores(), self.backend.keys
+        owner = Owner(stores, keys, self.table, log, batch)
+        self.owners.append(owner)
         await owner.settle()
-        await go_on(owner, 2)
         return owner
 
-    async def publish(log: ShardLog, owner: Owner, count: int) -> None:
-        for _ in range(count):
-            oracle.publish(log.shard_id, "x")
-        await owner.settle()
+    async def go_on(self, owner: Owner, calls: int) -> None:
+        """Let so many round trips succeed."""
+        for _ in range(calls):
+            await owner.step(
+                owner.pending[0], lambda call: self.backend.carry_out(call, "answered")
+            )
 
-    first, other = await take(a, batch=2), await take(b, batch=2)
-    await publish(a, first, 1)
-    await go_on(first, 2)
-    await backend.remember()
-    await publish(a, first, 2)
-    await go_on(first, 2)
-    await publish(b, other, 1)
-    await go_on(other, 1)  # has loaded what `first` wrote, and not committed yet
-    await backend.go_back()
+    async def publish(self, log: ShardLog, count: int) -> None:
+        """Publish to a shard, all for one account."""
+        for _ in range(count):
+            self.oracle.publish(log.shard_id, "x")
+        for owner in self.owners:
+            await owner.settle()
+
+    async def finish(self) -> None:
+        """Let all owners go on, turn by turn, and see what came of it."""
+        while any(owner.pending for owner in self.owners):
+            for owner in self.owners:
+                if owner.pending:
+                    await self.go_on(owner, 1)
+        self.oracle.check_finished(await self.backend.held())
+        for owner in self.owners:
+            if owner.is_alive:
+                await owner.crash()
+
+
+@pytest.fixture
+async def story(backend: Backend) -> Story:
+    return Story(backend)
+
+
+async def test_a_state_of_a_lost_future_is_not_taken_for_the_present_one(story: Story) -> None:
+    """Both futures have written the account as often, but not the same into it."""
+    first = await story.take(story.a, batch=2)
+    other = await story.take(story.b, batch=2)
+    await story.go_on(first, 2)
+    await story.go_on(other, 2)
+    await story.publish(story.a, 1)
+    await story.go_on(first, 2)
+    await story.backend.remember()
+    await story.publish(story.a, 2)
+    await story.go_on(first, 2)
+    await story.publish(story.b, 1)
+    await story.go_on(other, 1)  # has loaded what `first` wrote, and not committed yet
+    await story.backend.go_back()
     await first.crash()
-    second = await take(a, batch=1)  # cuts the batches differently
-    await go_on(second, 2)
-    while second.pending or other.pending:
-        for owner in (other, second):
-            if owner.pending:
-                await go_on(owner, 1)
-    oracle.check_finished(await backend.held())
-    for owner in (other, second):
-        await owner.crash()
+    second = await story.take(story.a, batch=1)  # cuts the batches differently
+    await story.go_on(second, 4)
+    await story.finish()
+
+
+async def test_a_position_that_is_lost_while_a_shard_is_adopted_is_not_put_back_without_its_state(
+    story: Story,
+) -> None:
+    await story.backend.remember()
+    first = await story.take(story.a, batch=2)
+    await story.go_on(first, 2)
+    await story.publish(story.a, 2)
+    await story.go_on(first, 2)
+    await first.crash()
+    second = await story.take(story.a, batch=2)
+    await story.go_on(second, 1)  # has found the position
+    await story.backend.go_back()
+    await story.finish()
