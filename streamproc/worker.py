@@ -244,7 +244,7 @@ class Worker:
         config, begin = self._config, self._config.stream.initial_position
         if self._incarnation is not None:
             log.warning(
-                "group %s has state in Redis and no leases: they are new or were lost; shards "
+                "group %s has state in Redis and no leases: they are new or gone; shards "
                 "that have a position go on from there, others begin at %s",
                 config.group,
                 begin,
@@ -258,7 +258,7 @@ class Worker:
                 f"them; or set worker.on_new_group to 'begin' to read the stream from {begin}"
             )
         log.warning(
-            "group %s begins at %s: %s. If it has run before, its data is lost: stop the workers "
+            "group %s begins at %s: %s. If it has run before, its data is gone: stop the workers "
             "and restore it. Set worker.on_new_group = 'halt' once the group has begun",
             config.group,
             begin,

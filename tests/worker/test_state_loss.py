@@ -115,7 +115,7 @@ async def test_a_group_that_has_begun_can_be_told_not_to_begin_again(
     first = group.start(leases__store="redis")
     group.publish_entries(range(3), ACCOUNTS)
     await group.until_booked(dict.fromkeys(ACCOUNTS, 3))
-    assert "If it has run before, its data is lost" in caplog.text
+    assert "If it has run before, its data is gone" in caplog.text
     await group.stop(first)
     second = group.start(**settings)
     group.publish_entries(range(3, 5), ACCOUNTS)
