@@ -145,6 +145,14 @@ class DedupeConfig(Section, frozen=True, kw_only=True):
         Seconds,
         Meta(description="seconds an id is remembered at least; cover the stream's retention"),
     ] = 172_800.0
+    layout: Annotated[
+        Literal["sets", "keys"],
+        Meta(description="how ids are kept: in sets by half TTL (less memory), or a key each"),
+    ] = "sets"
+    on_short_ttl: Annotated[
+        Literal["warn", "refuse"],
+        Meta(description="what to do at the start when ttl does not cover the stream's retention"),
+    ] = "warn"
 
 
 class OutboxConfig(Section, frozen=True, kw_only=True):

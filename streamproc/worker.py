@@ -46,6 +46,7 @@ from streamproc.shard_pool import ShardPool
 from streamproc.shard_watch import ShardWatch, refuse_foreign_leases
 from streamproc.sinks.relay import Relays, open_letter_relays, open_relays
 from streamproc.state.cache import CellCache
+from streamproc.state.dedupe import claim_layout
 from streamproc.state.partitions import claim_partitions
 from streamproc.state.store import RedisStateStore
 
@@ -82,7 +83,9 @@ class Worker:
         client = connect_redis(config.redis.url, config.redis.timeout, cluster=config.redis.cluster)
         self._redis = client
         self._stores = tuple(
-            RedisStateStore(client, config.group, config.dedupe.ttl, partition)
+            RedisStateStore(
+                client, config.group, config.dedupe.ttl, partition, config.dedupe.layout
+            )
             for partition in range(config.redis.partitions)
         )
         self._keys = [store.keys for store in self._stores]
@@ -112,6 +115,7 @@ class Worker:
         self._incarnation: str | None = None
         self._kinesis: KinesisApi | None = None
         self._created: int | None = None
+        self._retention_hours = 0
         self._listed: list[ShardInfo] = []
         self._relays: Relays | None = None
         self._letter_relays: Relays | None = None
@@ -269,12 +273,15 @@ class Worker:
         """Wait until Redis and Kinesis have answered; False when told to stop before.
 
         Raises:
-            ConfigError: the group was made with another number of partitions.
+            ConfigError: the group was made with another number of partitions or dedupe layout, or
+                ids are forgotten too early.
             StreamError: Kinesis refuses for good.
         """
 
         async def describe() -> None:
-            self._created = int((await kinesis.describe_stream()).creation_timestamp)
+            summary = await kinesis.describe_stream()
+            self._created = int(summary.creation_timestamp)
+            self._retention_hours = summary.retention_hours
             self._listed = await kinesis.list_shards()
 
         for ask in (self._meet_redis, describe):
@@ -287,6 +294,7 @@ class Worker:
             if waiting.cancelled():
                 return False
             waiting.result()
+        self._look_at_ttl()
         return True
 
     async def _meet_redis(self) -> None:
@@ -297,6 +305,26 @@ class Worker:
             if len(known) == len(ids):
                 self._pool.expect(self._incarnation)
         await claim_partitions(self._redis, self._config.group, self._config.redis.partitions)
+        await claim_layout(self._redis, self._config.group, self._config.dedupe.layout)
+
+    def _look_at_ttl(self) -> None:
+        """Say when a record may still be read after its event's id has been forgotten.
+
+        Raises:
+            ConfigError: it is so, and the setting is to refuse.
+        """
+        dedupe, needed = self._config.dedupe, self._retention_hours * 3_600
+        if dedupe.ttl >= needed:
+            return
+        text = (
+            f"dedupe.ttl = {dedupe.ttl:g} s is shorter than the {self._retention_hours} h for "
+            f"which {self._stream} keeps records: one that is read again later than that, after a "
+            f"rewind or from a producer that repeats it, takes effect twice; set dedupe.ttl to "
+            f"{needed} or more"
+        )
+        if dedupe.on_short_ttl == "refuse":
+            raise ConfigError(f"{text}, or dedupe.on_short_ttl to warn")
+        log.warning("%s", text)
 
     @contextlib.asynccontextmanager
     async def _started_processors(self) -> AsyncIterator[None]:

@@ -1,10 +1,11 @@
 -- Commits one batch, all or nothing: everything is checked before the first write.
--- KEYS: positions, outbox, dead letters, seen bucket to mark in, 3 other seen buckets,
+-- Stands after dedupe.lua.
+-- KEYS: positions, outbox, dead letters; the set of ids to mark in, other sets..., or the ids...;
 --       state keys..., for each counter: its key, keys of HyperLogLogs...;
 --       and if it is about timers: timers, by event time, by the wall clock
 -- ARGV: shard field, epoch, position the batch starts from, position it reaches,
---       ms to keep the seen bucket, number of ids, number of state keys, number of outbox entries,
---       number of dead letters, number of counters; ids...;
+--       ms to keep the marks, number of ids, number of state keys, number of outbox entries,
+--       number of dead letters, number of counters, number of sets or 0; ids... if there are sets;
 --       for each state key: version it was read at, its next version, new value or '', ms to keep it
 --       or 0, new schema or '' if it stays;
 --       for each counter: its next version, ms to keep it or 0, number of HyperLogLogs,
@@ -32,30 +33,22 @@ end
 
 local ids, states = tonumber(ARGV[6]), tonumber(ARGV[7])
 local entries, counters = {tonumber(ARGV[8]), tonumber(ARGV[9])}, tonumber(ARGV[10])
-local at = 11
+local sets = tonumber(ARGV[11])
+local at = 12
 
-local refused = {'DUPLICATE'}
-for first = at, at + ids - 1, 4000 do
-  local last = math.min(first + 3999, at + ids - 1)
-  for bucket = 4, 7 do
-    if redis.call('EXISTS', KEYS[bucket]) == 1 then
-      local found = redis.call('SMISMEMBER', KEYS[bucket], unpack(ARGV, first, last))
-      for i = 1, #found do
-        if found[i] == 1 then
-          refused[#refused + 1] = first - at + i - 1
-        end
-      end
-    end
-  end
-end
-if #refused > 1 then
+local refused = marked_ids(4, sets, at, ids)
+if #refused > 0 then
+  table.insert(refused, 1, 'DUPLICATE')
   return refused
 end
 
-local states_at = at + ids
+local states_at, first_state = at, 4 + ids
+if sets > 0 then
+  states_at, first_state = at + ids, 4 + sets
+end
 refused = {'CONFLICT'}
 for i = 0, states - 1 do
-  if (redis.call('HGET', KEYS[8 + i], 'v') or '0') ~= ARGV[states_at + 5 * i] then
+  if (redis.call('HGET', KEYS[first_state + i], 'v') or '0') ~= ARGV[states_at + 5 * i] then
     refused[#refused + 1] = i
   end
 end
@@ -86,7 +79,7 @@ local function require_counter(key, changes, first)
   end
 end
 
-local counters_at, key_at = states_at + 5 * states, 8 + states
+local counters_at, key_at = states_at + 5 * states, first_state + states
 do
   local own = counters_at
   for _ = 1, counters do
@@ -110,23 +103,18 @@ if key_at < #KEYS then
   redis.call('ZCARD', KEYS[key_at + 2])
 end
 
-for first = at, at + ids - 1, 4000 do
-  redis.call('SADD', KEYS[4], unpack(ARGV, first, math.min(first + 3999, at + ids - 1)))
-end
-if ids > 0 then
-  redis.call('PEXPIRE', KEYS[4], ARGV[5])
-end
+mark_ids(4, sets, at, ids, ARGV[5])
 for i = 0, states - 1 do
   local own = states_at + 5 * i
   if ARGV[own + 2] ~= '' then
-    redis.call('HSET', KEYS[8 + i], 'v', ARGV[own + 1], 'd', ARGV[own + 2])
+    redis.call('HSET', KEYS[first_state + i], 'v', ARGV[own + 1], 'd', ARGV[own + 2])
     if ARGV[own + 4] == '1' then
-      redis.call('HDEL', KEYS[8 + i], 's')
+      redis.call('HDEL', KEYS[first_state + i], 's')
     elseif ARGV[own + 4] ~= '' then
-      redis.call('HSET', KEYS[8 + i], 's', ARGV[own + 4])
+      redis.call('HSET', KEYS[first_state + i], 's', ARGV[own + 4])
     end
     if ARGV[own + 3] ~= '0' then
-      redis.call('PEXPIRE', KEYS[8 + i], ARGV[own + 3])
+      redis.call('PEXPIRE', KEYS[first_state + i], ARGV[own + 3])
     end
   end
 end
@@ -194,7 +182,7 @@ local function add_members(key, field, digests, sketch)
 end
 
 local counted = {}
-at, key_at = counters_at, 8 + states
+at, key_at = counters_at, first_state + states
 for _ = 1, counters do
   local key, keep, sketches, changes = KEYS[key_at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local own = {tonumber(redis.call('HGET', key, 'v') or '0')}

@@ -6,6 +6,7 @@ that a commit touches one slot of a Redis Cluster:
     sp:{group:p}:pos                  hash    stream/shard -> "<epoch>|<position>"
     sp:{group:p}:incarnation          string  random id of this store
     sp:{group:p}:seen:<bucket>        set     16-byte digests of event ids
+    sp:{group:p}:id:<16 bytes>        string  instead of the sets, with dedupe.layout = "keys"
     sp:{group:p}:s:<processor>:<key>  hash    v: version, d: the state as JSON, s: its
                                               schema version unless that is 1
     sp:{group:p}:c:<processor>:<key>  hash    a key's counters (docs/state.md)
@@ -21,6 +22,7 @@ that a commit touches one slot of a Redis Cluster:
 What belongs to the whole group is in no commit:
 
     sp:{group}:partitions             string  how many partitions the group was made with
+    sp:{group}:dedupe                 string  how its event ids are marked
     sp:{group}:leases                 hash    the `redis` lease store
 """
 
@@ -79,6 +81,7 @@ class Keys:
         self.dead_letters = f"{prefix}dlq"
         self.relay = f"{prefix}relay"
         self.dead_letter_relay = f"{prefix}dlq-relay"
+        self.id_prefix = f"{prefix}id:"
         self._seen = f"{prefix}seen:"
         self._state = f"{prefix}s:"
         self._timers = f"{prefix}timers:"

@@ -20,6 +20,7 @@ from streamproc.position import Position
 from streamproc.redis_client import redis_address
 from streamproc.state.cell import StateCell, new_version
 from streamproc.state.counters import Change, CounterCell, wire_arguments
+from streamproc.state.dedupe import Layout, marks_of
 from streamproc.state.keys import Keys
 from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
 
@@ -164,19 +165,27 @@ class RedisStateStore:
         group: consumer group, which names the keys.
         dedupe_ttl: seconds an id is remembered at least.
         partition: which one, from 0 on.
+        layout: how ids are marked.
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, group: str, dedupe_ttl: float, partition: int = 0
+        self,
+        client: redis.asyncio.Redis,
+        group: str,
+        dedupe_ttl: float,
+        partition: int = 0,
+        layout: Layout = "sets",
     ) -> None:
         self.keys = Keys(group, partition)
         self._client = client
         self._bucket_ms = max(1, int(dedupe_ttl * 1000 / 2))
+        self._marks = marks_of(layout, self.keys, self._bucket_ms)
         # The bucket is chosen by Redis's clock, which all workers share; this is its lead on ours.
         self._clock_lead_ms = 0.0
         self._adopt = client.register_script((_SCRIPTS / "adopt.lua").read_text())
-        self._check = client.register_script((_SCRIPTS / "check.lua").read_text())
-        self._commit = client.register_script((_SCRIPTS / "commit.lua").read_text())
+        dedupe = (_SCRIPTS / "dedupe.lua").read_text()
+        self._check = client.register_script(dedupe + (_SCRIPTS / "check.lua").read_text())
+        self._commit = client.register_script(dedupe + (_SCRIPTS / "commit.lua").read_text())
         self._timers = client.register_script((_SCRIPTS / "timers.lua").read_text())
         self._inherit = client.register_script((_SCRIPTS / "inherit.lua").read_text())
 
@@ -201,17 +210,20 @@ class RedisStateStore:
         """See `StateStore.check`."""
         bucket = self._bucket()
         while True:
+            marks = self._marks.checked(bucket, digests)
             now_ms, seen, states, counts = await self._run(
                 self._check,
                 [
-                    *self._seen_keys(bucket),
+                    *marks,
                     *[cell.key for cell in cells],
                     *[counter.key for counter in counters],
                 ],
                 [
                     len(digests),
+                    self._marks.sets(marks),
                     len(cells),
-                    *digests,
+                    len(counters),
+                    *self._marks.arguments(digests),
                     *[cell.version for cell in cells],
                     *[counter.stored.version for counter in counters],
                 ],
@@ -227,19 +239,20 @@ class RedisStateStore:
 
     async def commit(self, commit: Commit) -> CommitResult:
         """See `StateStore.commit`."""
+        marks = self._marks.committed(commit.bucket, commit.digests)
         arguments: list[Any] = [
             commit.shard,
             commit.epoch,
             commit.start.encode(),
             commit.end.encode(),
-            # The youngest mark of a bucket is as old as the bucket's end; keep it a TTL longer.
-            self._bucket_ms * 3,
+            self._marks.keep_ms,
             len(commit.digests),
             len(commit.cells),
             len(commit.outbox),
             len(commit.dead_letters),
             len(commit.counters),
-            *commit.digests,
+            self._marks.sets(marks),
+            *self._marks.arguments(commit.digests),
         ]
         versions = [new_version() for _ in commit.cells]
         for (cell, value), version in zip(commit.cells, versions, strict=True):
@@ -265,9 +278,7 @@ class RedisStateStore:
                 self.keys.positions,
                 self.keys.outbox,
                 self.keys.dead_letters,
-                *self._seen_keys(commit.bucket),
-                # Since the check, Redis's time may have gone on into the next bucket.
-                self.keys.seen(commit.bucket + 1),
+                *marks,
                 *[cell.key for cell, _ in commit.cells],
                 *counter_keys,
                 *timers,
@@ -375,7 +386,9 @@ class RedisStateStore:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _run(self, script: Any, keys: list[str], arguments: list[Any]) -> list[Any]:
+    async def _run(
+        self, script: Any, keys: Sequence[str | bytes], arguments: list[Any]
+    ) -> list[Any]:
         return await self._answered(cast("Awaitable[list[Any]]", script(keys=keys, args=arguments)))
 
     async def _answered(self, answer: Awaitable[T]) -> T:
@@ -389,9 +402,6 @@ class RedisStateStore:
             f"Redis at {redis_address(self._client)}: {str(error) or type(error).__name__}; "
             "check redis.url and that the server accepts writes"
         )
-
-    def _seen_keys(self, bucket: int) -> list[str]:
-        return [self.keys.seen(bucket), self.keys.seen(bucket - 1), self.keys.seen(bucket - 2)]
 
     def _bucket(self) -> int:
         return int(self._now_ms() // self._bucket_ms)

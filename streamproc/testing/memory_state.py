@@ -13,6 +13,7 @@ from streamproc.errors import Fenced
 from streamproc.position import Position
 from streamproc.state.cell import StateCell, new_version
 from streamproc.state.counters import EXACT_MEMBERS, Change, CounterCell, Counts
+from streamproc.state.dedupe import Layout
 from streamproc.state.keys import Keys
 from streamproc.state.store import Adopted, Commit, CommitResult
 from streamproc.state.timers import Clock, Timer, TimerState
@@ -56,6 +57,7 @@ class MemoryStateStore:
         dedupe_ttl: seconds an id is remembered at least.
         clock: seconds since the epoch; marks and states expire by it.
         partition: which one of the group's, from 0 on.
+        layout: how ids are marked, which decides when each is forgotten.
 
     Attributes:
         keys: the names that the states would have in Redis.
@@ -69,6 +71,7 @@ class MemoryStateStore:
         dedupe_ttl: float = 172_800.0,
         clock: Callable[[], float] = time.time,
         partition: int = 0,
+        layout: Layout = "sets",
     ) -> None:
         self.keys = Keys(group, partition)
         self.outbox: list[dict[str, bytes]] = []
@@ -77,7 +80,9 @@ class MemoryStateStore:
         self._bucket_ms = max(1, int(dedupe_ttl * 1000 / 2))
         self._incarnation: str | None = None
         self._owned: dict[str, _Owned] = {}
+        self._layout = layout
         self._seen: dict[int, _Seen] = {}
+        self._marked: dict[bytes, int] = {}
         self._states: dict[str, _Stored] = {}
         self._timers: dict[str, dict[str, Timer]] = {}
         self._event_clocks: dict[str, int] = {}
@@ -199,6 +204,7 @@ class MemoryStateStore:
             "incarnation": self._incarnation,
             "positions": {shard: (o.epoch, o.position) for shard, o in self._owned.items()},
             "seen": {at: (frozenset(s.digests), s.expires_ms) for at, s in self._seen.items()},
+            "marked": dict(self._marked),
             "states": {
                 key: (stored.version, stored.raw, stored.schema, stored.expires_ms)
                 for key, stored in self._states.items()
@@ -215,7 +221,10 @@ class MemoryStateStore:
 
     def _apply(self, commit: Commit) -> None:
         now_ms = self.now_ms()
-        if commit.digests:
+        if self._layout == "keys":
+            expires_ms = now_ms + 2 * self._bucket_ms
+            self._marked.update(dict.fromkeys(commit.digests, expires_ms))
+        elif commit.digests:
             seen = self._seen.setdefault(commit.bucket, _Seen(set(), 0))
             seen.digests.update(commit.digests)
             # The youngest mark of a bucket is as old as the bucket's end; keep it a TTL longer.
@@ -273,6 +282,8 @@ class MemoryStateStore:
         counter.committed(changes, before, fields.version, counted)
 
     def _committed(self, bucket: int, digests: Sequence[bytes]) -> list[int]:
+        if self._layout == "keys":
+            return [at for at, digest in enumerate(digests) if digest in self._marked]
         marks = [self._seen[at].digests for at in range(bucket - 2, bucket + 2) if at in self._seen]
         return [at for at, digest in enumerate(digests) if any(digest in seen for seen in marks)]
 
@@ -283,6 +294,8 @@ class MemoryStateStore:
     def _expire(self) -> None:
         now_ms = self.now_ms()
         self._seen = {at: seen for at, seen in self._seen.items() if seen.expires_ms > now_ms}
+        if self._marked:
+            self._marked = {id: at for id, at in self._marked.items() if at > now_ms}
         for table in (self._states, self._counters):
             for key in [
                 key

@@ -11,6 +11,7 @@ import redis.asyncio
 from streamproc.position import Position
 from streamproc.state.cell import Codec, StateCell
 from streamproc.state.counters import CounterCell, Counts
+from streamproc.state.dedupe import Layout
 from streamproc.state.store import Commit, RedisStateStore, StateStore
 from streamproc.state.timers import Clock, Timer, TimerChange, hash_key
 from streamproc.testing.memory_state import MemoryStateStore
@@ -55,9 +56,11 @@ class Kit(Protocol):
 
 
 class MemoryKit:
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout = "sets") -> None:
         self.now = time.time()
-        self.store: MemoryStateStore = MemoryStateStore("g", DEDUPE_TTL, lambda: self.now)
+        self.store: MemoryStateStore = MemoryStateStore(
+            "g", DEDUPE_TTL, lambda: self.now, layout=layout
+        )
 
     async def dump(self) -> dict[str, Any]:
         return self.store.dump()
@@ -85,13 +88,15 @@ class MemoryKit:
 
 
 class RedisKit:
-    def __init__(self, client: redis.asyncio.Redis, group: str = "g") -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, group: str = "g", layout: Layout = "sets"
+    ) -> None:
         self.client = client
-        self.store: RedisStateStore = RedisStateStore(client, group, DEDUPE_TTL)
+        self.store: RedisStateStore = RedisStateStore(client, group, DEDUPE_TTL, layout=layout)
 
     async def dump(self) -> dict[str, Any]:
         return {
-            key.decode(): (
+            key.decode(errors="backslashreplace"): (
                 await self.client.dump(key),
                 await self.client.execute_command("PEXPIRETIME", key),
             )

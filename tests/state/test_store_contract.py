@@ -148,41 +148,54 @@ async def test_many_thousand_ids_fit_in_one_commit(kit: Kit) -> None:
     )
 
 
-async def test_ids_are_remembered_through_two_more_half_ttls(kit: Kit) -> None:
-    await adopted(kit)
+async def test_ids_are_remembered_through_two_more_half_ttls(sets_kit: Kit) -> None:
+    await adopted(sets_kit)
     now = this_bucket()
     for at, age in enumerate((0, 1, 2, 3)):
         start = position(at) if at else START
         old = commit(start, position(at + 1), bucket=now - age, digests=[digest(age)])
-        assert (await kit.store.commit(old)).outcome == "OK"
-    _, seen = await kit.store.check([digest(age) for age in (0, 1, 2, 3)], [])
+        assert (await sets_kit.store.commit(old)).outcome == "OK"
+    _, seen = await sets_kit.store.check([digest(age) for age in (0, 1, 2, 3)], [])
     assert seen == {0, 1, 2}
-    result = await kit.store.commit(
+    result = await sets_kit.store.commit(
         commit(position(4), position(5), digests=[digest(age) for age in (3, 2, 1, 0)])
     )
     assert (result.outcome, set(result.refused)) == ("DUPLICATE", {1, 2, 3})
 
 
-async def test_an_id_committed_after_the_bucket_changed_is_refused(kit: Kit) -> None:
+async def test_an_id_committed_after_the_bucket_changed_is_refused(sets_kit: Kit) -> None:
     """A batch checks, the bucket changes, another shard commits the id, the batch commits."""
-    await adopted(kit)
-    await kit.store.adopt("orders/other", 1, START)
-    bucket, _ = await kit.store.check([digest(1)], [])
+    await adopted(sets_kit)
+    await sets_kit.store.adopt("orders/other", 1, START)
+    bucket, _ = await sets_kit.store.check([digest(1)], [])
     theirs = commit(
         START, position(1), shard="orders/other", bucket=bucket + 1, digests=[digest(1)]
     )
-    assert (await kit.store.commit(theirs)).outcome == "OK"
+    assert (await sets_kit.store.commit(theirs)).outcome == "OK"
     ours = commit(START, position(1), bucket=bucket, digests=[digest(1)])
-    assert (await kit.store.commit(ours)).outcome == "DUPLICATE"
+    assert (await sets_kit.store.commit(ours)).outcome == "DUPLICATE"
 
 
-async def test_a_mark_outlives_the_ttl_from_any_moment_of_its_bucket(kit: Kit) -> None:
-    await adopted(kit)
-    await kit.store.commit(commit(START, position(1), digests=[digest(1)]))
-    left = [expiry for expiry in _seen_expiries(await kit.dump()) if expiry > 0]
+async def test_a_mark_outlives_the_ttl_from_any_moment_of_its_bucket(sets_kit: Kit) -> None:
+    await adopted(sets_kit)
+    await sets_kit.store.commit(commit(START, position(1), digests=[digest(1)]))
+    left = [expiry for expiry in _seen_expiries(await sets_kit.dump()) if expiry > 0]
     assert len(left) == 1
     # Three half TTLs: its own bucket may have a whole one to go, and is looked at for two more.
     assert left[0] / 1000 == pytest.approx(time.time() + 1.5 * DEDUPE_TTL, abs=60)
+
+
+async def test_a_key_of_its_own_remembers_an_id_for_the_ttl(keys_kit: Kit) -> None:
+    await adopted(keys_kit)
+    await keys_kit.store.commit(commit(START, position(1), digests=[digest(1), digest(2)]))
+    dump = await keys_kit.dump()
+    expiries = list(
+        dump["marked"].values()
+        if "marked" in dump
+        else [expires_ms for key, (_, expires_ms) in dump.items() if ":id:" in key]
+    )
+    assert len(expiries) == 2
+    assert expiries[0] / 1000 == pytest.approx(time.time() + DEDUPE_TTL, abs=60)
 
 
 async def test_outbox_entries_and_dead_letters_are_appended_in_order(kit: Kit) -> None:

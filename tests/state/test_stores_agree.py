@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
 from streamproc.errors import Fenced
 from streamproc.redis_client import connect_redis
 from streamproc.state.counters import CounterCell
+from streamproc.state.dedupe import Layout
 
 from .stores import (
     SHARD,
@@ -55,12 +57,12 @@ deeds = st.one_of(
 class BothStores(RuleBasedStateMachine):
     """Each call goes to both; two holders of each state take turns, as two workers would."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, layout: Layout) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         # A group of its own, instead of a flush: the server is the same for all runs.
-        redis_kit = RedisKit(connect_redis(url, timeout=5.0), f"g-{uuid.uuid4().hex}")
-        self.memory = MemoryKit()
+        redis_kit = RedisKit(connect_redis(url, timeout=5.0), f"g-{uuid.uuid4().hex}", layout)
+        self.memory = MemoryKit(layout)
         self.kits: list[Kit] = [self.memory, redis_kit]
         self.cells = [
             {(holder, name): cell(kit, name) for holder in (0, 1) for name in names}
@@ -230,8 +232,9 @@ async def _answer(call: Any) -> object:
         return "FENCED", fenced.epoch
 
 
-def test_both_stores_answer_alike(redis_url: str) -> None:
+@pytest.mark.parametrize("layout", ["sets", "keys"])
+def test_both_stores_answer_alike(redis_url: str, layout: Layout) -> None:
     run_state_machine_as_test(
-        lambda: BothStores(redis_url),
-        settings=settings(max_examples=60, stateful_step_count=25, deadline=None),
+        lambda: BothStores(redis_url, layout),
+        settings=settings(max_examples=40, stateful_step_count=25, deadline=None),
     )

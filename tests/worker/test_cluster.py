@@ -78,6 +78,15 @@ async def spread(
         yield made
 
 
+async def test_ids_with_a_key_each_stay_in_their_partitions_slot(spread: SpreadGroup) -> None:
+    spread.publish_entries(range(20), ACCOUNTS)
+    spread.publish_entries(range(20), ACCOUNTS)
+    spread.start(dedupe__layout="keys")
+    await spread.until(lambda: spread.counted("records") == 40 * len(ACCOUNTS))
+    await spread.in_order_and_once(20)
+    assert spread.counted("duplicates") == 20 * len(ACCOUNTS)
+
+
 async def test_two_workers_over_a_cluster(spread: SpreadGroup) -> None:
     workers = [spread.start(), spread.start()]
     spread.publish_entries(range(100), ACCOUNTS)

@@ -42,6 +42,34 @@ async def test_duplicates_under_new_sequence_numbers_change_nothing(group: Group
     assert group.counted("processed") == 51 * len(ACCOUNTS)
 
 
+async def test_ids_with_a_key_each_drop_duplicates_as_well(group: Group) -> None:
+    group.publish_entries(range(30), ACCOUNTS)
+    group.publish_entries(range(30), ACCOUNTS)
+    group.start(dedupe__layout="keys")
+    await group.until(lambda: group.counted("records") == 60 * len(ACCOUNTS))
+    await everything_in_order_and_once(group, 30)
+    assert group.counted("duplicates") == 30 * len(ACCOUNTS)
+    worker = group.start(dedupe__layout="sets")
+    with pytest.raises(ConfigError, match=r"dedupe\.layout = sets, but group .* made with keys"):
+        await group.workers.pop(worker)
+
+
+async def test_a_ttl_shorter_than_the_retention_is_told_or_refused(
+    group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = group.start(dedupe__ttl=3_600)
+    await group.until(lambda: "dedupe.ttl = 3600 s is shorter than the 24 h" in caplog.text)
+    assert "set dedupe.ttl to 86400 or more" in caplog.text
+    await group.stop(worker)
+    refusing = group.start(dedupe__ttl=86_399, dedupe__on_short_ttl="refuse")
+    with pytest.raises(ConfigError, match=r"set dedupe\.ttl to 86400 or more, or"):
+        await group.workers.pop(refusing)
+    caplog.clear()
+    worker = group.start(dedupe__ttl=86_400, dedupe__on_short_ttl="refuse")
+    await group.until(lambda: worker.status().state == "running")
+    assert "dedupe.ttl" not in caplog.text
+
+
 async def test_a_failing_event_becomes_a_dead_letter_and_the_rest_flows_on(group: Group) -> None:
     group.publish_entries(range(10), ACCOUNTS)
     group.publish([("account-0", entry(-1, "account-0")), ("account-1", entry(-2, "account-1"))])
