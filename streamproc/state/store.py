@@ -132,7 +132,7 @@ class StateStore(Protocol):
         ...
 
     async def forget_shards(self, stream: str, shards: Collection[str]) -> None:
-        """Drop the positions of shards that nobody can read any more."""
+        """Drop the positions of shards that nobody can read any more; not timers, if any wait."""
         ...
 
     async def due_timers(
@@ -318,6 +318,11 @@ class RedisStateStore:
         if shards:
             fields = [f"{stream}/{shard}" for shard in shards]
             await self._answered(self._client.hdel(self.keys.positions, *fields))
+            for field in fields:
+                # Their children have taken over the timers; what is left is the event clock.
+                _, state = await self.due_timers(field, "wall", 0, 0)
+                if not state.pending:
+                    await self._answered(self._client.delete(self.keys.timers(field)[0]))
 
     async def due_timers(
         self, shard: str, clock: Clock, until: int, limit: int

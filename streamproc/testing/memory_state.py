@@ -175,7 +175,10 @@ class MemoryStateStore:
     async def forget_shards(self, stream: str, shards: Collection[str]) -> None:
         """See `StateStore.forget_shards`."""
         for shard in shards:
-            self._owned.pop(f"{stream}/{shard}", None)
+            field = f"{stream}/{shard}"
+            self._owned.pop(field, None)
+            if not self._timers.get(field):
+                self._event_clocks.pop(field, None)
 
     async def aclose(self) -> None:
         """Do nothing: what is stored stays readable."""

@@ -127,6 +127,17 @@ async def test_what_the_child_has_scheduled_meanwhile_stands(kit: Kit) -> None:
     assert (await kit.store.adopt(SHARD, 1, None)).timers.pending == 0
 
 
+async def test_a_forgotten_shard_leaves_nothing_but_timers_that_wait(kit: Kit) -> None:
+    for shard in (SHARD, "orders/other"):
+        await kit.store.adopt(shard, 1, START)
+        made = [setting(timer("a", 10, "event"))]
+        await kit.store.commit(commit(START, START, shard=shard, timers=made, event_clock=5))
+    await kit.store.inherit_timers(SHARD, CHILD, *ALL)
+    await kit.store.forget_shards("orders", [SHARD.partition("/")[2], "other"])
+    assert (await kit.store.adopt(SHARD, 1, None)).timers == TimerState()
+    assert (await kit.store.adopt("orders/other", 1, None)).timers == TimerState(10, None, 5, 1)
+
+
 @given(st.text(min_size=1))
 def test_the_hash_key_is_the_one_that_kinesis_routes_by(key: str) -> None:
     assert int(hash_key(key), 16) == hash_partition_key(key)
