@@ -195,8 +195,19 @@ class LeaseConfig(Section, frozen=True, kw_only=True):
         Seconds, Meta(description="seconds between a worker's looks at all leases")
     ] = 2.0
     checkpoint_interval: Annotated[
-        Seconds, Meta(description="seconds between checkpoints of a shard that moves")
-    ] = 1.0
+        Seconds | None,
+        Meta(
+            description="seconds between checkpoints of a shard that moves; unset is 1, and where "
+            "writes are billed each renewal, or 60 with one renewal for all leases of a worker"
+        ),
+    ] = None
+    renewal: Annotated[
+        Literal["lease", "worker"],
+        Meta(
+            description="what is renewed: each lease, as KCL does, or the worker with all its "
+            "leases, at a fraction of the writes; not for a table that KCL workers use"
+        ),
+    ] = "lease"
     handover_timeout: Annotated[
         Seconds, Meta(description="seconds a worker waits for a requested lease, then takes it")
     ] = 30.0

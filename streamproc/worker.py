@@ -30,8 +30,9 @@ from streamproc.kinesis.errors import KinesisError
 from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.reader import ShardReader
 from streamproc.leases.lease import Lease, LeaseStore
+from streamproc.leases.pace import checkpoint_interval
 from streamproc.leases.statistics import LeaseStatistics
-from streamproc.leases.stores import open_store, store_options
+from streamproc.leases.stores import open_store, roster_options, store_options
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.looplag import LoopLag
 from streamproc.observability.status import LeaseStatus, WorkerStatus
@@ -104,12 +105,16 @@ class Worker:
             self._engine,
             self._open_reader,
             batch_records=config.batch.records,
-            advance_interval=config.leases.checkpoint_interval,
+            advance_interval=checkpoint_interval(config.leases, metered=False),
             on_state_loss=config.worker.on_state_loss,
             on_fatal=self._fail,
         )
         self._coordinator = CoordinatorThread(
-            self._open_lease_store, self.worker_id, config.leases, self._pool
+            self._open_lease_store,
+            self.worker_id,
+            config.leases,
+            self._pool,
+            open_roster=self._open_roster if config.leases.renewal == "worker" else None,
         )
         self._pool.attach(self._coordinator)
         self._incarnation: str | None = None
@@ -268,6 +273,10 @@ class Worker:
             begin,
             where,
         )
+
+    async def _open_roster(self) -> LeaseStore:
+        config = self._config
+        return await open_store(config.leases.store, *roster_options(config))
 
     async def _wait_for_servers(self, kinesis: KinesisApi) -> bool:
         """Wait until Redis and Kinesis have answered; False when told to stop before.

@@ -48,6 +48,7 @@ class DynamoDbOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         endpoint_url: another DynamoDB endpoint, such as a local one.
         profile: an AWS profile to take credentials from; unset looks where the AWS SDKs look.
         timeout: seconds until a call is given up, its tries included.
+        consistent_reads: whether to pay for consistent listings, which leases do not need.
         create_table: whether to create a missing table, billed per request.
         stream_identifier: KCL's ``account:stream:epoch``, for the table of an application that
             reads several streams.
@@ -64,6 +65,7 @@ class DynamoDbOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     endpoint_url: str | None = None
     profile: str | None = None
     timeout: Seconds = 3.0
+    consistent_reads: bool = False
     create_table: bool = True
     stream_identifier: Annotated[str, Meta(pattern=r"^[0-9]+:[^:]+:[0-9]+$")] | None = None
     kcl3_metrics: bool = False
@@ -80,8 +82,11 @@ class DynamoDbLeaseStore:
         table: the lease table, which exists.
         items: reads and writes its rows.
         calls: makes the calls.
+        consistent_reads: whether listings are consistent, at twice the price.
         resources: closed with the store.
     """
+
+    metered = True
 
     def __init__(
         self,
@@ -89,25 +94,33 @@ class DynamoDbLeaseStore:
         table: str,
         items: LeaseItems,
         calls: Calls,
+        *,
+        consistent_reads: bool = False,
         resources: AsyncExitStack | None = None,
     ) -> None:
         self._client = client
         self._table = table
         self._items = items
         self._calls = calls
+        self._consistent_reads = consistent_reads
         self._resources = resources or AsyncExitStack()
         self._complained: set[str] = set()
 
     async def list(self) -> list[Lease]:
         """Return every lease; what is none is passed over, and logged if it should be one.
 
-        The scan is eventually consistent, as KCL's is, at half the price: a row as it was a moment
-        ago makes a write fail, never succeed wrongly.
+        The scan is eventually consistent by default, as KCL's is, at half the price: a row as it
+        was a moment ago makes a write fail, never succeed wrongly.
         """
         leases: list[Lease] = []
         page: dict[str, Any] = {}
         while True:
-            answer = await self._calls(self._client.scan, TableName=self._table, **page)
+            answer = await self._calls(
+                self._client.scan,
+                TableName=self._table,
+                ConsistentRead=self._consistent_reads,
+                **page,
+            )
             leases += [lease for item in answer["Items"] if (lease := self._read(item))]
             if "LastEvaluatedKey" not in answer:
                 return leases
@@ -218,7 +231,14 @@ async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
             await metrics.start()
             resources.push_async_callback(metrics.stop)
         items = LeaseItems(settings.stream_identifier, _begin(settings))
-        return DynamoDbLeaseStore(client, table, items, calls, resources.pop_all())
+        return DynamoDbLeaseStore(
+            client,
+            table,
+            items,
+            calls,
+            consistent_reads=settings.consistent_reads,
+            resources=resources.pop_all(),
+        )
 
 
 def _begin(settings: DynamoDbOptions) -> Position | None:

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
+from types import MappingProxyType
 
 import msgspec
 
@@ -57,19 +58,48 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def observe(
-    leases: Sequence[Lease], previous: Mapping[str, Observed], me: str, now: float
+    leases: Sequence[Lease],
+    previous: Mapping[str, Observed],
+    me: str,
+    now: float,
+    heard: Mapping[str, float] = MappingProxyType({}),
+    free_since: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Observed]:
-    """Return what is known after a scan at `now`: whose counter moved, and since when it stands."""
-    return {lease.key: _observed(lease, previous.get(lease.key), me, now) for lease in leases}
+    """Return what is known after a scan at `now`: whose counter moved, and since when it stands.
+
+    Args:
+        leases: every row of the table.
+        previous: the answer after the scan before.
+        me: my worker id.
+        now: my monotonic time in seconds.
+        heard: when a worker's heartbeat was last seen to move, where workers renew all their
+            leases at once; a lease then stands no longer than its processor is silent.
+        free_since: since when the leases of a worker whose session has ended count as standing.
+    """
+    return {
+        lease.key: _observed(lease, previous.get(lease.key), me, now, heard, free_since)
+        for lease in leases
+    }
 
 
-def _observed(lease: Lease, before: Observed | None, me: str, now: float) -> Observed:
+def _observed(
+    lease: Lease,
+    before: Observed | None,
+    me: str,
+    now: float,
+    heard: Mapping[str, float],
+    free_since: Mapping[str, float],
+) -> Observed:
     asked = None
     if lease.owner == me and lease.checkpoint_owner not in (None, me):
         asked = now if before is None or before.asked is None else before.asked
-    if before is None or before.counter != lease.counter:
-        return Observed(lease.counter, now, asked)
-    return Observed(before.counter, before.since, asked)
+    since = now if before is None or before.counter != lease.counter else before.since
+    processor = lease.processor or ""
+    if processor in heard:
+        since = max(since, heard[processor])
+    elif processor in free_since:
+        since = min(since, free_since[processor])
+    return Observed(lease.counter, since, asked)
 
 
 def startable(lease: Lease, leases: Mapping[str, Lease]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 
 from streamproc.config import LeaseConfig
@@ -24,6 +24,8 @@ from streamproc.leases.lease import (
     taken,
 )
 from streamproc.leases.listener import Listener
+from streamproc.leases.pace import AUDIT_SCANS, renewal_interval, scan_interval
+from streamproc.leases.roster import Roster
 from streamproc.leases.shard_sync import children_to_create
 from streamproc.leases.statistics import LeaseStatistics, Tally
 from streamproc.leases.watched_store import WatchedStore
@@ -49,6 +51,7 @@ class LeaseCoordinator:
         worker_id: unique in the group; a restart under the same id resumes its leases at once.
         config: the lease settings.
         listener: told of leases acquired, lost and asked for.
+        roster: where the workers' heartbeats are, if they renew all their leases at once.
         clock: monotonic seconds.
         sleep: waits for seconds.
         rng: spreads workers in time and over leases.
@@ -61,6 +64,7 @@ class LeaseCoordinator:
         config: LeaseConfig,
         listener: Listener,
         *,
+        roster: LeaseStore | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: Random | None = None,
@@ -72,9 +76,21 @@ class LeaseCoordinator:
         self._rng = Random() if rng is None else rng
         self._tally = Tally()
         self._store = WatchedStore(store, worker_id, config.duration, self._tally)
+        self._metered = getattr(store, "metered", False)
+        self._roster = None if roster is None else self._open_roster(roster)
         self._keeper = LeaseKeeper(
-            self._store, worker_id, config, listener, self._tally, clock, sleep, self._rng
+            self._store,
+            worker_id,
+            config,
+            listener,
+            self._tally,
+            clock,
+            sleep,
+            self._rng,
+            self._roster,
+            metered=self._metered,
         )
+        self._changes_seen = 0
         self._leases: tuple[Lease, ...] = ()
         self._observed: dict[str, assignment.Observed] = {}
         self._asked_at = 0.0
@@ -97,6 +113,9 @@ class LeaseCoordinator:
                     group.create_task(self._keeper.keep_loop(), name="lease-keep"),
                     group.create_task(self._keeper.fence_loop(), name="lease-fence"),
                 ]
+                if self._roster is not None:
+                    beats = self._roster.beat_loop(self._keeper.lose_all)
+                    loops.append(group.create_task(beats, name="lease-heartbeat"))
                 try:
                     await self._stopping.wait()
                 finally:
@@ -126,6 +145,8 @@ class LeaseCoordinator:
         errors = await self._store.each(held, self._keeper.release_once)
         try:
             errors += await self._store.each(await self._store.list(), self._disown)
+            if self._roster is not None:
+                await self._roster.leave()
         except LeaseStoreError as error:
             errors.append(error)
         if errors:
@@ -249,7 +270,7 @@ class LeaseCoordinator:
     def valid_until(self, key: str) -> float:
         """Return the monotonic time in seconds until which the lease is mine; 0.0 if it is not."""
         held = self._keeper.find(key)
-        return 0.0 if held is None else held.renewed_at + self._config.duration
+        return 0.0 if held is None else self._keeper.valid_until(held)
 
     def is_valid(self, key: str) -> bool:
         """Whether the lease is mine now by my own clock; safe from any thread."""
@@ -282,9 +303,14 @@ class LeaseCoordinator:
 
         The two jitters add up to at most the interval, which bounds the take-over time.
         """
-        interval, now = self._config.scan_interval, self._clock()
+        interval, now = self._scan_interval, self._clock()
         pause = interval * self._rng.uniform(0.8, 0.95)
         expiry = assignment.next_expiry(self._leases, self._observed, self._me, self._config, now)
+        if self._roster is not None:
+            expiry = min(
+                (time for time in (expiry, self._roster.next_expiry(now)) if time is not None),
+                default=None,
+            )
         if expiry is not None:
             pause = min(pause, expiry - now + interval * self._rng.uniform(0.0, 0.05))
         sleeper = asyncio.ensure_future(self._sleep(pause))
@@ -295,23 +321,75 @@ class LeaseCoordinator:
             sleeper.cancel()
             waker.cancel()
 
+    @property
+    def _scan_interval(self) -> float:
+        if self._roster is not None:
+            return self._config.scan_interval  # The roster is short, whatever the table's size.
+        return scan_interval(self._config, len(self._leases), metered=self._metered)
+
     async def _scan(self) -> None:
-        asked = self._clock()
+        if self._roster is not None and not await self._has_news(self._roster):
+            return
+        asked, changes = self._clock(), self._store.changes
         leases = await self._store.list()
         now = self._clock()
-        # A worker that could not look for long knows nothing of the others' renewals meanwhile.
-        blind = self._scanned_at is not None and now - self._scanned_at > self._config.duration
-        previous = {} if blind else self._observed
-        self._observed = assignment.observe(leases, previous, self._me, now)
+        # A worker that could not look for long knows nothing of the others' renewals meanwhile;
+        # after an outage of the store nobody is expired before having been watched again.
+        longest = self._config.duration + self._scan_interval / 10
+        blind = self._scanned_at is not None and now - self._scanned_at > longest
+        self._observe(leases, {} if blind else self._observed, now)
         self._leases, self._asked_at, self._scanned_at = tuple(leases), asked, now
+        self._changes_seen = changes
         self._tally.count("scans")
         await self._store.each([row for row in leases if self._differs(row)], self._look_again)
-        plan = assignment.plan(
-            leases, self._observed, self._me, self._keeper.keys, self._config, now, self._rng
-        )
+        plan = self._plan(now)
         await self._store.each(plan.let_go, self._disown)
         await self._store.each(plan.take, self._take)
         await self._store.each(plan.request, self._request)
+
+    async def _has_news(self, roster: Roster) -> bool:
+        """Look at the roster, and tell whether the lease table is worth reading."""
+        await roster.joined.wait()
+        changed = await roster.look()
+        now = self._clock()
+        if self._scanned_at is None or changed or self._store.changes != self._changes_seen:
+            return True
+        if now - self._scanned_at >= AUDIT_SCANS * self._config.scan_interval:
+            return True
+        self._observe(self._leases, self._observed, now)
+        plan = self._plan(now)
+        return bool(plan.let_go or plan.take or plan.request)
+
+    def _observe(
+        self, leases: Sequence[Lease], previous: Mapping[str, assignment.Observed], now: float
+    ) -> None:
+        heard = {} if self._roster is None else self._roster.heard
+        free_since = {} if self._roster is None else self._roster.free_since
+        self._observed = assignment.observe(leases, previous, self._me, now, heard, free_since)
+
+    def _plan(self, now: float) -> assignment.Plan:
+        return assignment.plan(
+            self._leases, self._observed, self._me, self._keeper.keys, self._config, now, self._rng
+        )
+
+    @property
+    def _may_take(self) -> bool:
+        return self._taking and (self._roster is None or self._roster.is_valid)
+
+    def _open_roster(self, store: LeaseStore) -> Roster:
+        roster = Roster(
+            WatchedStore(store, self._me, self._config.duration, self._tally),
+            self._me,
+            self._config.duration,
+            renewal_interval(self._config),
+            lambda: self._store.changes,
+            self._tally,
+            self._clock,
+            self._sleep,
+            self._rng,
+        )
+        self._store.on_change = roster.tell
+        return roster
 
     def _differs(self, row: Lease) -> bool:
         held = self._keeper.find(row.key)
@@ -327,7 +405,7 @@ class LeaseCoordinator:
             await self._keeper.keep(held)
 
     async def _take(self, row: Lease) -> None:
-        if not self._taking or self._keeper.find(row.key) is not None:
+        if not self._may_take or self._keeper.find(row.key) is not None:
             return
         sent = self._clock()
         mine = taken(row, self._me)
@@ -341,7 +419,7 @@ class LeaseCoordinator:
 
     async def _request(self, row: Lease) -> None:
         wanted = asked_to_hand_over(row, self._me)
-        if not self._taking:
+        if not self._may_take:
             return
         if await self._store.replace(row, wanted) != wanted:
             self._tally.count("take_conflicts")
@@ -364,7 +442,7 @@ class LeaseCoordinator:
                 # A merge child depends on its other parent's lease, maybe newer than the last scan.
                 merged = any(len(child.parents) > 1 for child in children)
                 leases = await self._store.list() if merged else []
-                until = held.renewed_at + self._config.duration
+                until = self._keeper.valid_until(held)
                 await self.create(children_to_create(children, held.key, leases), until)
                 return not self._keeper.fence(held)
             except LeaseStoreError:

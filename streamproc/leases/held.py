@@ -57,13 +57,13 @@ def judge(
 class HeldLease:
     """The coordinator's record of one lease between taking it and losing it.
 
-    Invariant: `renewed_at` never exceeds the time at which a successful write was *sent*, so the
+    Invariant: `written_at` never exceeds the time at which a successful write was *sent*, so the
     lease is valid by every clock for the lease duration after it.
 
     Attributes:
         lease: the row as last written or read by this worker.
         epoch: the counter the engine was told of: at acquisition, or after an outrun.
-        renewed_at: monotonic seconds at which the last successful write was sent.
+        written_at: monotonic seconds at which the last successful write was sent.
         unconfirmed: writes that were sent and not answered.
         lock: at most one write at a time.
         gone: whether the lease was released, finished or lost.
@@ -73,7 +73,7 @@ class HeldLease:
     def __init__(self, lease: Lease, now: float) -> None:
         self.lease = lease
         self.epoch = lease.counter
-        self.renewed_at = now
+        self.written_at = now
         self.unconfirmed: list[Lease] = []
         self.lock = asyncio.Lock()
         self.gone = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -11,6 +12,8 @@ from streamproc.errors import LeaseStoreError
 from streamproc.leases.held import HeldLease, Verdict, judge
 from streamproc.leases.lease import Lease, checkpointed, released, renewed
 from streamproc.leases.listener import Listener
+from streamproc.leases.pace import checkpoint_interval, renewal_interval
+from streamproc.leases.roster import Roster
 from streamproc.leases.statistics import Tally
 from streamproc.leases.watched_store import WatchedStore
 from streamproc.position import Position
@@ -26,8 +29,9 @@ EARLY = 0.9
 class LeaseKeeper:
     """The held leases and every write to them; one write at a time for each lease.
 
-    Invariant: a lease whose last successful write was sent more than `duration` ago is dropped, the
-    listener told, and never written again under that epoch.
+    Invariant: a lease whose last renewal (or, with a roster, whose worker's last heartbeat) was
+    sent more than `duration` ago is dropped, the listener told, and never written again under that
+    epoch.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class LeaseKeeper:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         rng: Random,
+        roster: Roster | None = None,
+        *,
+        metered: bool = False,
     ) -> None:
         self._store = store
         self._me = worker_id
@@ -49,6 +56,9 @@ class LeaseKeeper:
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
+        self._roster = roster
+        self._renewal = renewal_interval(config)
+        self._checkpoints = checkpoint_interval(config, metered=metered)
         self._held: dict[str, HeldLease] = {}
         self._noted: dict[str, tuple[Position, str | None]] = {}
 
@@ -66,6 +76,16 @@ class LeaseKeeper:
         self._tally.count("acquired")
         self._listener.lease_acquired(lease)
 
+    def valid_until(self, held: HeldLease) -> float:
+        """Return the monotonic time in seconds until which a held lease is mine; thread-safe."""
+        renewed_at = held.written_at if self._roster is None else self._roster.renewed_at
+        return renewed_at + self._config.duration
+
+    def lose_all(self) -> None:
+        """Drop every lease: the session in which they were taken was ended by another worker."""
+        for held in list(self._held.values()):
+            self._lose(held, "another worker ended this one's session")
+
     def find(self, key: str, epoch: int | None = None) -> HeldLease | None:
         """Return the held lease, unless a given epoch is of another ownership."""
         held = self._held.get(key)
@@ -82,7 +102,7 @@ class LeaseKeeper:
 
     async def keep_loop(self) -> None:
         """Renew and checkpoint what is due, for ever."""
-        tick = min(self._config.checkpoint_interval, self._config.duration / 6)
+        tick = min(self._checkpoints, self._config.duration / 10)
         while True:
             await self._sleep(tick)
             due = [held for held in self._held.values() if self._is_due(held)]
@@ -111,7 +131,7 @@ class LeaseKeeper:
 
     def fence(self, held: HeldLease) -> bool:
         """Drop a lease that was not renewed for its duration; True when it is gone."""
-        if not held.gone and self._clock() - held.renewed_at >= self._config.duration:
+        if not held.gone and self._clock() >= self.valid_until(held):
             self._tally.count("fenced")
             self._lose(held, "not renewed in time")
         return held.gone
@@ -150,10 +170,11 @@ class LeaseKeeper:
         return change
 
     def _is_due(self, held: HeldLease) -> bool:
-        interval = self._config.duration / 3
+        # With a roster the heartbeat renews all leases, and a row is written when there is news.
+        interval = self._renewal if self._roster is None else math.inf
         if self._moved(held) is not None:
-            interval = min(interval, self._config.checkpoint_interval)
-        return self._clock() - held.renewed_at >= interval * EARLY
+            interval = min(interval, self._checkpoints)
+        return self._clock() - held.written_at >= interval * EARLY
 
     def _moved(self, held: HeldLease) -> tuple[Position, str | None] | None:
         """Return the noted position that the row does not have yet."""
@@ -193,8 +214,9 @@ class LeaseKeeper:
     def _written(self, held: HeldLease, sent: float) -> None:
         lease = held.lease
         if lease.processor == self._me and not lease.is_finished:
-            held.renewed_at = sent
-            self._tally.count("renewals")
+            held.written_at = sent
+            if self._roster is None:
+                self._tally.count("renewals")
             return
         self._forget(held)
         if lease.is_finished:

@@ -10,9 +10,11 @@ from streamproc.entries import find_entry
 from streamproc.leases.lease import LeaseStore
 from streamproc.position import Position
 
-__all__ = ["ENTRY_POINT_GROUP", "open_store", "store_options"]
+__all__ = ["ENTRY_POINT_GROUP", "open_store", "roster_options", "store_options"]
 
 ENTRY_POINT_GROUP = "streamproc.checkpoints"
+
+_ROSTER = ".workers"
 
 OpenStore = Callable[[str, Mapping[str, Any]], Awaitable[LeaseStore]]
 
@@ -46,3 +48,15 @@ def store_options(
         },
     }
     return known.get(config.leases.store, {}) | config.leases.options
+
+
+def roster_options(config: Config) -> tuple[str, dict[str, Any]]:
+    """Return the group and options by which a group's roster is opened with the same store.
+
+    The roster is a small table of its own, so that the lease table holds leases and nothing else.
+    """
+    options = store_options(config)
+    if config.leases.store == "dynamodb":
+        table = options.pop("table", None) or config.group
+        options |= {"table": f"{table}{_ROSTER}", "consistent_reads": True, "kcl3_metrics": False}
+    return f"{config.group}{_ROSTER}", options

@@ -41,6 +41,7 @@ class CoordinatorThread:
         worker_id: unique in the group.
         config: the lease settings.
         listener: told of leases acquired, lost and asked for, on the engine's loop.
+        open_roster: opens the store of the workers' heartbeats, if they renew all leases at once.
         clock: monotonic seconds, the same on both threads.
         rng: spreads workers in time and over leases.
     """
@@ -52,10 +53,12 @@ class CoordinatorThread:
         config: LeaseConfig,
         listener: Listener,
         *,
+        open_roster: Callable[[], Awaitable[LeaseStore]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
         self._open_store = open_store
+        self._open_roster = open_roster
         self._worker_id = worker_id
         self._config = config
         self._listener = listener
@@ -130,14 +133,20 @@ class CoordinatorThread:
             self._ended.set_result(None)
 
     async def _main(self, engine: asyncio.AbstractEventLoop) -> None:
-        store = await self._open_store()
-        try:
+        async with contextlib.AsyncExitStack() as stores:
+            store = await self._open_store()
+            stores.push_async_callback(store.aclose)
+            roster = None
+            if self._open_roster is not None:
+                roster = await self._open_roster()
+                stores.push_async_callback(roster.aclose)
             self._loop = asyncio.get_running_loop()
             self._coordinator = LeaseCoordinator(
                 store,
                 self._worker_id,
                 self._config,
                 _OnLoop(engine, self._listener),
+                roster=roster,
                 clock=self._clock,
                 rng=self._rng,
             )
@@ -148,8 +157,6 @@ class CoordinatorThread:
                 self._opened.set_result(None)
                 await self._stop.wait()
                 await self._coordinator.stop()
-        finally:
-            await store.aclose()
 
     # What the engine asks for; each as the coordinator's method of that name.
 

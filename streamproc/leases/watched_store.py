@@ -31,9 +31,16 @@ class WatchedStore:
         duration: the lease duration in seconds. A write may take a third of it, so that a hanging
             one leaves time for another before the lease expires; a listing all of it.
         tally: where failures are counted.
+
+    Attributes:
+        changes: how many writes have changed who holds or may hold a lease, or which leases exist;
+            renewals and checkpoints are none.
+        on_change: called after each of them.
     """
 
     def __init__(self, store: LeaseStore, worker_id: str, duration: float, tally: Tally) -> None:
+        self.changes = 0
+        self.on_change: Callable[[], None] = _ignore
         self._store = store
         self._worker_id = worker_id
         self._duration = duration
@@ -51,15 +58,19 @@ class WatchedStore:
 
     async def create(self, lease: Lease) -> bool:
         """Add a lease; False when the key exists already."""
-        return await self._call("create", self._store.create(lease), self._duration / 3)
+        created = await self._call("create", self._store.create(lease), self._duration / 3)
+        return self._noting(created)
 
     async def replace(self, old: Lease, new: Lease) -> Lease | None:
         """Compare and set; return the row as stored afterwards."""
-        return await self._call("replace", self._store.replace(old, new), self._duration / 3)
+        row = await self._call("replace", self._store.replace(old, new), self._duration / 3)
+        self._noting(row == new and _standing(old) != _standing(new))
+        return row
 
     async def delete(self, old: Lease) -> bool:
         """Remove the row iff it still matches."""
-        return await self._call("delete", self._store.delete(old), self._duration / 3)
+        gone = await self._call("delete", self._store.delete(old), self._duration / 3)
+        return self._noting(gone)
 
     async def each(
         self, items: Sequence[Item], action: Callable[[Item], Awaitable[None]]
@@ -79,6 +90,12 @@ class WatchedStore:
             for item in items:
                 group.create_task(one(item))
         return errors
+
+    def _noting(self, changed: bool) -> bool:
+        if changed:
+            self.changes += 1
+            self.on_change()
+        return changed
 
     async def _call(self, operation: str, answer: Awaitable[T], timeout: float) -> T:
         try:
@@ -105,3 +122,11 @@ class WatchedStore:
             log.warning(
                 "%s: lease store fails to %s: %s; trying again", self._worker_id, operation, error
             )
+
+
+def _standing(lease: Lease) -> tuple[str | None, str | None, bool]:
+    return (lease.owner, lease.checkpoint_owner, lease.is_finished)
+
+
+def _ignore() -> None:
+    """Tell nobody."""

@@ -42,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         batch_records: most records in a batch.
         partitions: partitions of the group's state.
         latest: whether the group begins at LATEST.
+        roster: whether a worker renews all its leases at once.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     batch_records: int
     partitions: int
     latest: bool
+    roster: bool
 
     def __str__(self) -> str:
         names = ", ".join(trouble.name.lower() for trouble in Trouble if trouble in self.troubles)
@@ -75,4 +77,5 @@ def plan_of(seed: int) -> Plan:
         batch_records=rng.choice([1, 3, 100]),
         partitions=rng.choice([1, 1, 1, 1, 3]),
         latest=rng.random() < 0.3,
+        roster=rng.random() < 0.5,
     )

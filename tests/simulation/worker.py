@@ -17,6 +17,7 @@ from streamproc import Context, Event, Processor, on
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.reader import ShardReader
 from streamproc.leases.lease import Lease, LeaseStore
+from streamproc.leases.pace import checkpoint_interval
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.routes import Routes
@@ -133,7 +134,7 @@ class Worker:
             self._engine,
             self._open_reader,
             batch_records=world.plan.batch_records,
-            advance_interval=world.lease_config.checkpoint_interval,
+            advance_interval=checkpoint_interval(world.lease_config, metered=False),
             on_state_loss="halt",
             on_fatal=self._failed,
         )
@@ -143,6 +144,7 @@ class Worker:
             name,
             world.lease_config,
             self._pool,
+            open_roster=None if world.roster is None else self._open_roster,
             clock=self.host.time,
             rng=Random(rng.random()),
         )
@@ -197,6 +199,10 @@ class Worker:
 
     async def _open_leases(self) -> LeaseStore:
         return RemoteLeases(self.leases, self._world.table)
+
+    async def _open_roster(self) -> LeaseStore:
+        assert self._world.roster is not None
+        return RemoteLeases(self.leases, self._world.roster)
 
     def _open_reader(self, lease: Lease, position: Position) -> ShardReader:
         return ShardReader(

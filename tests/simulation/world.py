@@ -80,6 +80,7 @@ class World:
         self.core = LocalKinesisCore(clock=self.wall_clock)
         self.core.call("CreateStream", StreamName=self.stream_name, ShardCount=plan.shards)
         self.table = MemoryLeaseStore()
+        self.roster = MemoryLeaseStore() if plan.roster else None
         self.state = [
             MemoryStateStore(self.group, clock=self.wall_clock, partition=partition)
             for partition in range(plan.partitions)
