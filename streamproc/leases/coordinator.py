@@ -95,6 +95,7 @@ class LeaseCoordinator:
         self._observed: dict[str, assignment.Observed] = {}
         self._asked_at = 0.0
         self._scanned_at: float | None = None
+        self._watched_at: float | None = None
         self._taking = True
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -114,7 +115,7 @@ class LeaseCoordinator:
                     group.create_task(self._keeper.fence_loop(), name="lease-fence"),
                 ]
                 if self._roster is not None:
-                    beats = self._roster.beat_loop(self._keeper.lose_all)
+                    beats = self._roster.beat_loop(self._session_over)
                     loops.append(group.create_task(beats, name="lease-heartbeat"))
                 try:
                     await self._stopping.wait()
@@ -333,12 +334,9 @@ class LeaseCoordinator:
         asked, changes = self._clock(), self._store.changes
         leases = await self._store.list()
         now = self._clock()
-        # A worker that could not look for long knows nothing of the others' renewals meanwhile;
-        # after an outage of the store nobody is expired before having been watched again.
-        longest = self._config.duration + self._scan_interval / 10
-        blind = self._scanned_at is not None and now - self._scanned_at > longest
-        self._observe(leases, {} if blind else self._observed, now)
+        self._observe(leases, {} if self._was_blind(now) else self._observed, now)
         self._leases, self._asked_at, self._scanned_at = tuple(leases), asked, now
+        self._watched_at = now
         self._changes_seen = changes
         self._tally.count("scans")
         await self._store.each([row for row in leases if self._differs(row)], self._look_again)
@@ -356,9 +354,22 @@ class LeaseCoordinator:
             return True
         if now - self._scanned_at >= AUDIT_SCANS * self._config.scan_interval:
             return True
-        self._observe(self._leases, self._observed, now)
+        self._observe(self._leases, {} if self._was_blind(now) else self._observed, now)
+        self._watched_at = now
         plan = self._plan(now)
         return bool(plan.let_go or plan.take or plan.request)
+
+    def _was_blind(self, now: float) -> bool:
+        """Whether this worker could not look for so long that it knows nothing of the others.
+
+        After an outage of the store nobody is expired before having been watched again.
+        """
+        longest = self._config.duration + self._scan_interval / 10
+        return self._watched_at is not None and now - self._watched_at > longest
+
+    def _session_over(self) -> None:
+        self._keeper.lose_all()
+        self._wake.set()
 
     def _observe(
         self, leases: Sequence[Lease], previous: Mapping[str, assignment.Observed], now: float

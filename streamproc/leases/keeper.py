@@ -82,9 +82,10 @@ class LeaseKeeper:
         return renewed_at + self._config.duration
 
     def lose_all(self) -> None:
-        """Drop every lease: the session in which they were taken was ended by another worker."""
+        """Drop every lease: the session in which they were taken is over."""
         for held in list(self._held.values()):
-            self._lose(held, "another worker ended this one's session")
+            if not self.fence(held):
+                self._lose(held, "another worker ended this one's session")
 
     def find(self, key: str, epoch: int | None = None) -> HeldLease | None:
         """Return the held lease, unless a given epoch is of another ownership."""

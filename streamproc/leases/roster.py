@@ -106,7 +106,7 @@ class Roster:
         self._news.set()
 
     async def beat_loop(self, ended: Callable[[], None]) -> None:
-        """Keep the session, for ever; call `ended` whenever another worker has ended it."""
+        """Keep a session, for ever; call `ended` whenever one is over, before the next begins."""
         while True:
             pause = self._duration / 20
             self._news.clear()
@@ -121,7 +121,7 @@ class Roster:
             await self._pause(pause - self._duration / 50)
 
     async def beat(self) -> bool:
-        """Join, or move the heartbeat; False when the session was ended by somebody else.
+        """Join, or move the heartbeat; False when the session is over.
 
         Raises:
             LeaseStoreError: the store failed; the heartbeat may have moved.
@@ -129,21 +129,23 @@ class Roster:
         if self._mine is None:
             await self._join()
             return True
-        while True:
+        while self.is_valid:
             sent, base = self._clock(), self._mine
             changes = Position(str(self._changes()))
             new = msgspec.structs.replace(base, counter=base.counter + 1, checkpoint=changes)
             row = await self._store.replace(base, new)
             if row is None or row.owner != base.owner:
-                self._mine = None
-                self.joined.clear()
-                return False
+                break
             self._mine = row
             if row == new:
                 self._renewed_at = sent
                 self._tally.count("renewals")
                 return True
             # An earlier heartbeat whose answer was lost had landed: nobody else writes this row.
+        # Ended by another worker, or too old by this one's own clock to be resumed.
+        self._mine = None
+        self.joined.clear()
+        return False
 
     async def look(self) -> bool:
         """Look at the other workers, and end the sessions of those that are silent for too long.

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TypeVar
 
+import pytest
+
 from streamproc.config import LeaseConfig
 from streamproc.errors import LeaseStoreError
 from streamproc.leases.coordinator import LeaseCoordinator
@@ -69,6 +71,10 @@ class Wire:
     async def aclose(self) -> None:
         pass
 
+    async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
+        await self._travel()
+        return self._answer(await operation())
+
     async def _travel(self) -> None:
         try:
             delay = self.latency + self._rng.uniform(0.001, 0.005)
@@ -85,6 +91,29 @@ class Wire:
             self.lose_answers -= 1
             raise LeaseStoreError("the answer was lost")
         return answer
+
+
+class Branch:
+    """Another table at the end of the same wire."""
+
+    def __init__(self, wire: Wire, table: LeaseStore) -> None:
+        self._wire = wire
+        self._table = table
+
+    async def list(self) -> list[Lease]:
+        return await self._wire.call(self._table.list)
+
+    async def create(self, lease: Lease) -> bool:
+        return await self._wire.call(lambda: self._table.create(lease))
+
+    async def replace(self, old: Lease, new: Lease) -> Lease | None:
+        return await self._wire.call(lambda: self._table.replace(old, new))
+
+    async def delete(self, old: Lease) -> bool:
+        return await self._wire.call(lambda: self._table.delete(old))
+
+    async def aclose(self) -> None:
+        pass
 
 
 class Worker:
@@ -110,6 +139,7 @@ class Worker:
             name,
             config,
             self,
+            roster=None if fleet.roster is None else Branch(self.wire, fleet.roster),
             clock=lambda: virtual_time.now() + self.pause,
             sleep=asyncio.sleep,
             rng=Random(fleet.rng.random()),
@@ -159,9 +189,10 @@ class Worker:
 class Fleet:
     """Workers over one table; checks that epochs only ever grow."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, roster: bool = False) -> None:
         self.rng = Random(seed)
         self.table = MemoryLeaseStore()
+        self.roster = MemoryLeaseStore() if roster else None
         self.workers: list[Worker] = []
         self.epochs: dict[str, int] = {}
 
@@ -201,11 +232,13 @@ class Fleet:
             await worker.crash()
 
 
-def in_fleet(test: Callable[[Fleet], Awaitable[None]], seed: int = 0) -> None:
+def in_fleet(
+    test: Callable[[Fleet], Awaitable[None]], seed: int = 0, *, roster: bool = False
+) -> None:
     """Run a test of a fleet in virtual time."""
 
     async def main() -> None:
-        fleet = Fleet(seed)
+        fleet = Fleet(seed, roster=roster)
         try:
             await test(fleet)
         finally:
@@ -214,8 +247,22 @@ def in_fleet(test: Callable[[Fleet], Awaitable[None]], seed: int = 0) -> None:
     virtual_time.run(main())
 
 
-def fleet_test(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[], None]:
-    """Make a coroutine function over a fleet a test that runs in virtual time."""
+def fleet_test(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[bool], None]:
+    """Make a coroutine function over a fleet a test that runs in virtual time.
+
+    It runs twice: with leases renewed one by one, and a worker's all at once.
+    """
+
+    @pytest.mark.parametrize("roster", [False, True], ids=["lease", "worker"])
+    def run(roster: bool) -> None:
+        in_fleet(test, roster=roster)
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+def single_lease_test(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[], None]:
+    """Make a test as `fleet_test` does, of what holds where leases are renewed one by one."""
 
     def run() -> None:
         in_fleet(test)

@@ -7,7 +7,7 @@ import asyncio
 from streamproc.leases.lease import checkpointed, released, taken
 from streamproc.position import Position
 from tests import virtual_time
-from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test
+from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test, single_lease_test
 
 
 @fleet_test
@@ -114,7 +114,7 @@ async def test_a_lease_taken_by_another_is_lost_at_the_next_look(fleet: Fleet) -
     await fleet.until(lambda: worker.lost == ["shard-0"], CONFIG.scan_interval)
 
 
-@fleet_test
+@single_lease_test
 async def test_a_deleted_lease_is_lost_and_not_recreated(fleet: Fleet) -> None:
     """KCL rows 8 and 9."""
     await fleet.shards(1)

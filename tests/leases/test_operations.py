@@ -8,7 +8,7 @@ from streamproc.config import LeaseConfig
 from streamproc.leases.lease import Lease
 from streamproc.position import TRIM_HORIZON, Position
 from tests import virtual_time
-from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test
+from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test, single_lease_test
 
 
 @fleet_test
@@ -26,7 +26,7 @@ async def test_checkpoints_follow_the_noted_positions(fleet: Fleet) -> None:
     assert (row.checkpoint, row.incarnation) == (Position("49"), "inc")
 
 
-@fleet_test
+@single_lease_test
 async def test_a_checkpoint_counts_as_a_renewal(fleet: Fleet) -> None:
     """And a shard that does not move is written a third as often as a lease lasts."""
     await fleet.shards(1)

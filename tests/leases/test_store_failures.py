@@ -10,7 +10,7 @@ import pytest
 from streamproc.leases.lease import Lease
 from streamproc.position import SHARD_END, TRIM_HORIZON, Position
 from tests import virtual_time
-from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test, in_fleet
+from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test, in_fleet, single_lease_test
 
 
 @fleet_test
@@ -118,7 +118,7 @@ async def test_a_finish_whose_answers_are_lost_is_done(fleet: Fleet) -> None:
     assert (await fleet.rows())["shard-0"] == row
 
 
-@fleet_test
+@single_lease_test
 async def test_one_who_gives_up_a_lease_does_not_hold_up_the_others(fleet: Fleet) -> None:
     """The store fails for one lease only; the others' renewals go on."""
     await fleet.shards(3)
