@@ -64,7 +64,7 @@ class HeldLease:
         lease: the row as last written or read by this worker.
         epoch: the counter the engine was told of: at acquisition, or after an outrun.
         written_at: monotonic seconds at which the last successful write was sent.
-        unconfirmed: writes that were sent and not answered.
+        unconfirmed: writes that were sent and not answered, with when each was first sent.
         lock: at most one write at a time.
         gone: whether the lease was released, finished or lost.
         asked: whether the listener knows that another worker asked for it.
@@ -74,7 +74,7 @@ class HeldLease:
         self.lease = lease
         self.epoch = lease.counter
         self.written_at = now
-        self.unconfirmed: list[Lease] = []
+        self.unconfirmed: dict[Lease, float] = {}
         self.lock = asyncio.Lock()
         self.gone = False
         self.asked = False

@@ -191,9 +191,11 @@ class LeaseKeeper:
         while not self.fence(held):
             sent, base = self._clock(), held.lease
             new = change(base)
-            before = tuple(held.unconfirmed)
+            before = dict(held.unconfirmed)
             # Until its answer comes this write may have landed; the next answer is judged by that.
-            held.unconfirmed.append(new)
+            # Sent once more unchanged, it counts from the first time: the answer cannot tell which
+            # of them has landed, and others count from when they saw the counter move.
+            sent = held.unconfirmed.setdefault(new, sent)
             row = await self._store.replace(base, new)
             held.unconfirmed.clear()
             if held.gone:

@@ -74,6 +74,7 @@ class Roster:
         self._rng = rng
         self._mine: Lease | None = None
         self._renewed_at = 0.0
+        self._unconfirmed: tuple[Lease, float] | None = None
         self._seen: dict[str, Lease] = {}
         self._heard: dict[str, float] = {}
         self._free_since: dict[str, float] = {}
@@ -133,10 +134,14 @@ class Roster:
             sent, base = self._clock(), self._mine
             changes = Position(str(self._changes()))
             new = msgspec.structs.replace(base, counter=base.counter + 1, checkpoint=changes)
+            if self._unconfirmed is not None and self._unconfirmed[0] == new:
+                # The same once more: the answer cannot tell which of them has landed.
+                sent = self._unconfirmed[1]
+            self._unconfirmed = (new, sent)
             row = await self._store.replace(base, new)
             if row is None or row.owner != base.owner:
                 break
-            self._mine = row
+            self._mine, self._unconfirmed = row, None
             if row == new:
                 self._renewed_at = sent
                 self._tally.count("renewals")

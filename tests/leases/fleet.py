@@ -120,7 +120,8 @@ class Worker:
     """A coordinator and the simplest engine: holds what it is given, hands over what is asked.
 
     Attributes:
-        epochs: the epoch of every shard it processes now.
+        epochs: the epoch of every shard it processes now, or is about to release.
+        releasing: those that it no longer processes.
         drain: seconds it takes to drain a shard that is asked for; None for ever.
         pause: seconds by which its clock is ahead of the others', as after being stopped.
     """
@@ -130,6 +131,7 @@ class Worker:
         self.fleet = fleet
         self.epochs: dict[str, int] = {}
         self.lost: list[str] = []
+        self.releasing: set[str] = set()
         self.asked: list[str] = []
         self.drain: float | None = 0.5
         self.pause = 0.0
@@ -165,7 +167,9 @@ class Worker:
         await self.release(key)
 
     async def release(self, key: str) -> bool:
+        self.releasing.add(key)  # Nothing is processed from here on.
         done = await self.leases.release(key)
+        self.releasing.discard(key)
         if done:
             del self.epochs[key]
         return done
