@@ -147,6 +147,24 @@ def windows(
     print_steps(measure_windows(seed, rounds), Console())
 
 
+@app.command()
+def dedupe(
+    ids: Annotated[int, typer.Option(help="Event ids to mark in each layout.", min=1)] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Ids in one batch.", min=1)] = 1_000,
+    json: JsonOption = None,
+) -> None:
+    """Measure dedupe marks in Redis: memory and round trips, for both layouts."""
+    import msgspec
+    from rich.console import Console
+
+    from streamproc_benchmarks.dedupe import measure_dedupe, print_dedupe
+
+    server, costs = run_loop(measure_dedupe(ids, batch))
+    print_dedupe(server, costs, Console())
+    if json is not None:
+        json.write_bytes(msgspec.json.encode({"server": server, "costs": costs}))
+
+
 def _consumers(given: list[str] | None) -> list[ConsumerName]:
     from streamproc_benchmarks.consumer import CONSUMERS
 

@@ -32,6 +32,18 @@ def test_windows_are_measured_step_by_step() -> None:
 
 
 @pytest.mark.process
+def test_both_layouts_of_dedupe_marks_are_measured(tmp_path: Path) -> None:
+    path = tmp_path / "dedupe.json"
+    done = run("dedupe", "--ids", "20000", "--batch", "500", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "20,000 ids in batches of 500" in done.stdout
+    sets, keys = json.loads(path.read_text())["costs"]
+    assert (sets["layout"], keys["layout"]) == ("sets", "keys")
+    assert len(sets["check_ms"]) == len(keys["commit_ms"]) == 40
+    assert 16 < sets["mb_per_million"] < keys["mb_per_million"] < 250
+
+
+@pytest.mark.process
 def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     done = run(
