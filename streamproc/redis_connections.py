@@ -74,18 +74,21 @@ class Script:
 
     redis-py loads the script and calls it again by its digest, which a server may have forgotten
     in between, and which in a cluster means every node.
+
+    Attributes:
+        digest: the script's SHA-1, in hex, by which servers know it.
     """
 
     def __init__(self, client: TimedRedis, text: str | bytes) -> None:
         self._client = client
         self._text = text.encode() if isinstance(text, str) else text
-        self._digest = sha1(self._text, usedforsecurity=False).hexdigest()
+        self.digest = sha1(self._text, usedforsecurity=False).hexdigest()
 
     async def __call__(self, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
         """Run the script and return its answer."""
         rest = (len(keys), *keys, *args)
         try:
-            return await self._client.execute_command("EVALSHA", self._digest, *rest)
+            return await self._client.execute_command("EVALSHA", self.digest, *rest)
         except NoScriptError:
             return await self._client.execute_command("EVAL", self._text, *rest)
 

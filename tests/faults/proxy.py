@@ -17,9 +17,8 @@ from typing import Any, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
-from redis.commands.core import AsyncScript
 
-from streamproc.redis_client import connect_redis
+from streamproc.redis_client import Script, connect_redis
 from streamproc.state.store import RedisStateStore
 from tests.faults.resp import read_message, request_name
 
@@ -168,4 +167,4 @@ def script_names(url: str) -> Mapping[str, str]:
     """Return what the state store calls its scripts, by their digests."""
     parts: dict[str, Any] = vars(RedisStateStore(connect_redis(url, 5.0), "any", 60.0))
     scripts = {name.strip("_"): part for name, part in parts.items()}
-    return {part.sha: name for name, part in scripts.items() if isinstance(part, AsyncScript)}
+    return {part.digest: name for name, part in scripts.items() if isinstance(part, Script)}

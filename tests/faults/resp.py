@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from hashlib import sha1
 
 __all__ = ["read_message", "request_name"]
 
@@ -31,9 +32,11 @@ async def read_message(source: asyncio.StreamReader) -> bytes:
 
 
 def request_name(request: bytes, scripts: Mapping[str, str]) -> str:
-    """Return a request's command in lower case, or a script's name by its digest in `scripts`."""
+    """Return a request's command in lower case, or a script's name, by its digest in `scripts`."""
     words = request.split(b"\r\n", 5)
     command = words[2].decode().lower()
-    if command != "evalsha":
-        return command
-    return scripts.get(words[4].decode(), command)
+    if command == "evalsha":
+        return scripts.get(words[4].decode(), command)
+    if command == "eval":
+        return scripts.get(sha1(words[4], usedforsecurity=False).hexdigest(), command)
+    return command
