@@ -130,7 +130,8 @@ class MemoryBackend:
         held = Held({}, [], 0, [], {})
         for partition, store in enumerate(self._stores):
             dump, prefix = store.dump(), store.keys.state_prefix("ledger")
-            for key, (_, raw, _) in dump["states"].items():
+            for key in dump["states"]:
+                raw = store.stored(key) or b""
                 held.booked[key.removeprefix(prefix)] = json.loads(raw)["numbers"]
             emitted = [json.loads(entry["data"]) for entry in store.outbox]
             held.emitted.extend((event["id"], event["data"]["entry_id"]) for event in emitted)
