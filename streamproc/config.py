@@ -62,7 +62,23 @@ class StreamConfig(Section, frozen=True, kw_only=True):
 
 
 class ReadConfig(Section, frozen=True, kw_only=True):
-    """`[read]`: how shards are polled."""
+    """`[read]`: how shards are read."""
+
+    mode: Annotated[
+        Literal["polling", "fan-out"],
+        Meta(
+            description="how records come: asked for, or pushed to a registered consumer with a "
+            "bandwidth of its own (enhanced fan-out; needs streamproc[fanout])"
+        ),
+    ] = "polling"
+    consumer: Annotated[
+        str | None,
+        Meta(description="the registered consumer of mode fan-out; the group's name if unset"),
+    ] = None
+    push_endpoint_url: Annotated[
+        str | None,
+        Meta(description="another https endpoint for SubscribeToShard, such as a local one"),
+    ] = None
 
     poll_interval: Annotated[
         Seconds,

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from streamproc.errors import Fenced, LeaseStoreError, StateLost, StreamError
-from streamproc.kinesis.reader import ShardReader
+from streamproc.kinesis.errors import FanOutUnavailableError
+from streamproc.kinesis.reader import Reader
 from streamproc.leases.lease import Lease
 from streamproc.leases.shard_sync import child_leases
 from streamproc.leases.thread import CoordinatorThread
@@ -45,7 +46,7 @@ class ShardPool:
     def __init__(
         self,
         engine: Engine,
-        open_reader: Callable[[Lease, Position], ShardReader],
+        open_reader: Callable[[Lease, Position], Reader],
         *,
         batch_records: int,
         advance_interval: float,
@@ -153,7 +154,7 @@ class ShardPool:
             except StateLost as lost:
                 self._on_fatal(lost)
                 return
-            except StreamError as refused:
+            except (StreamError, FanOutUnavailableError) as refused:
                 log.error("%s: %s; trying again in %.0f s", lease.key, refused, delay)
             except Exception:
                 log.exception("%s: failed; trying again in %.0f s", lease.key, delay)

@@ -25,10 +25,10 @@ from streamproc.errors import (
 )
 from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
-from streamproc.kinesis.client import open_kinesis
+from streamproc.kinesis.client import KinesisClient, open_kinesis
 from streamproc.kinesis.errors import KinesisError
 from streamproc.kinesis.lineage import ShardInfo
-from streamproc.kinesis.reader import ShardReader
+from streamproc.kinesis.reader import Reader
 from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.leases.pace import checkpoint_interval
 from streamproc.leases.statistics import LeaseStatistics
@@ -42,6 +42,7 @@ from streamproc.pipeline.resume import incarnation_of
 from streamproc.pipeline.routes import Routes
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.processor import Processor
+from streamproc.readers import Readers
 from streamproc.redis_client import connect_redis
 from streamproc.shard_pool import ShardPool
 from streamproc.shard_watch import ShardWatch, refuse_foreign_leases
@@ -118,7 +119,7 @@ class Worker:
         )
         self._pool.attach(self._coordinator)
         self._incarnation: str | None = None
-        self._kinesis: KinesisApi | None = None
+        self._readers: Readers | None = None
         self._created: int | None = None
         self._retention_hours = 0
         self._listed: list[ShardInfo] = []
@@ -147,11 +148,11 @@ class Worker:
             kinesis = await stack.enter_async_context(
                 open_kinesis(self._config.stream, self._config.read)
             )
-            self._kinesis = kinesis
             stack.enter_context(self._lag)
             if not await self._wait_for_servers(kinesis):
                 self._state = "stopped"
                 return
+            self._readers = await self._open_readers(kinesis)
             await stack.enter_async_context(self._started_processors())
             self._relays = await stack.enter_async_context(
                 open_relays(self._config, self._redis, self._keys, self.worker_id)
@@ -335,6 +336,16 @@ class Worker:
             raise ConfigError(f"{text}, or dedupe.on_short_ttl to warn")
         log.warning("%s", text)
 
+    async def _open_readers(self, kinesis: KinesisClient) -> Readers:
+        read = self._config.read
+        fan_out = None
+        if read.mode == "fan-out":
+            try:
+                fan_out = await kinesis.fan_out(read.consumer or self._config.group, read)
+            except (KinesisError, StreamError) as error:
+                log.warning("polling, since fan-out is not to be had: %s", error)
+        return Readers(kinesis, fan_out, self._budget, read)
+
     @contextlib.asynccontextmanager
     async def _started_processors(self) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
@@ -348,16 +359,9 @@ class Worker:
         initial = initial_position(stream.initial_position)
         return ShardWatch(stream, initial, kinesis, self._coordinator, self._stores)
 
-    def _open_reader(self, lease: Lease, position: Position) -> ShardReader:
-        assert self._kinesis is not None, "leases are taken only once run() has opened Kinesis"
-        return ShardReader(
-            self._kinesis,
-            lease.key,
-            position,
-            self._budget,
-            self._config.read,
-            hash_range=lease.hash_range,
-        )
+    def _open_reader(self, lease: Lease, position: Position) -> Reader:
+        assert self._readers is not None, "leases are taken only once run() has opened Kinesis"
+        return self._readers.open(lease, position)
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

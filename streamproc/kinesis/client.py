@@ -31,8 +31,10 @@ from streamproc.kinesis.errors import (
     TransientError,
     typed_error,
 )
+from streamproc.kinesis.fanout import FanOutApi
 from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.polling import Sleep, backoff_delay
+from streamproc.kinesis.registration import registered_consumer
 from streamproc.position import Position
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ async def open_kinesis(
         raise ConfigError(f"stream.endpoint_url = {stream.endpoint_url!r}: {error}") from None
     direct = await _open_direct(session, boto_client, read)
     try:
-        yield KinesisClient(boto_client, stream.name, direct=direct)
+        yield KinesisClient(boto_client, stream.name, direct=direct, session=session)
     finally:
         if direct is not None:
             direct.close()
@@ -119,8 +121,10 @@ class KinesisClient(KinesisApi):
         rng: random.Random | None = None,
         *,
         direct: DirectGetRecords | None = None,
+        session: AioSession | None = None,
     ) -> None:
         self._boto = boto_client
+        self._session = session
         self._direct = direct
         self._stream = stream
         self._target = Target(stream, boto_client.meta.region_name, boto_client.meta.endpoint_url)
@@ -178,6 +182,39 @@ class KinesisClient(KinesisApi):
             )
             for result in answer["Records"]
         ]
+
+    async def fan_out(self, consumer: str, read: ReadConfig) -> FanOutApi:
+        """Return enhanced fan-out to a consumer of the stream, which is registered if need be.
+
+        Args:
+            consumer: its name in the stream.
+            read: endpoint and time limit.
+
+        Raises:
+            ConfigError: the package that carries HTTP/2 is not installed.
+            StreamError: Kinesis refuses: no permission, too many consumers.
+            KinesisError: the consumer cannot be had now.
+        """
+        try:
+            from streamproc.kinesis.subscription import Subscriber
+        except ImportError as error:
+            raise ConfigError(
+                f'read.mode = "fan-out" needs awscrt ({error}); install streamproc[fanout]'
+            ) from error
+        assert self._session is not None, "open_kinesis gives the session"
+        credentials = await self._session.get_credentials()
+        if credentials is None:
+            raise StreamError(f"{self._target}: no AWS credentials for fan-out")
+        summary = await self.describe_stream()
+        return Subscriber(
+            read.push_endpoint_url or self._target.endpoint_url,
+            await registered_consumer(self._boto, summary.arn, consumer, self._target, self._sleep),
+            credentials,
+            self._target,
+            _USER_AGENT,
+            self._session.get_config_variable("ca_bundle"),
+            read.timeout,
+        )
 
     async def _get_directly(
         self, direct: DirectGetRecords, iterator: str, limit: int

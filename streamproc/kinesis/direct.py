@@ -18,6 +18,7 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from streamproc.kinesis.codec import GetRecordsResult, decode_get_records
+from streamproc.kinesis.errors import client_error
 from streamproc.kinesis.sigv4 import Signer
 from streamproc.kinesis.transport import HttpPool
 
@@ -73,7 +74,7 @@ class DirectGetRecords:
         except OSError as error:
             raise boto.HTTPClientError(error=f"{type(error).__name__}: {error}") from error
         if status != 200:
-            raise _client_error(status, answer)
+            raise client_error("GetRecords", status, answer)
         return decode_get_records(answer)
 
     def close(self) -> None:
@@ -109,21 +110,4 @@ async def open_direct(
         Signer(region, "kinesis", host, _TARGET, user_agent),
         credentials,
         endpoint_url,
-    )
-
-
-def _client_error(status: int, body: bytes) -> boto.ClientError:
-    """Return what botocore would have raised for an error answer (JSON 1.1 protocol)."""
-    try:
-        told = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError:
-        told = {}  # A load balancer's page, or nothing: the status says what there is to know.
-    code = str(told.get("__type", status)).rpartition("#")[2]
-    message = str(told.get("message", told.get("Message", "")))
-    return boto.ClientError(
-        {
-            "Error": {"Code": code, "Message": message},
-            "ResponseMetadata": {"HTTPStatusCode": status},
-        },
-        "GetRecords",
     )

@@ -7,6 +7,7 @@ StreamprocError
 │   ├── ReaderClosedError      nothing more comes from this reader
 │   └── TransientError         5xx, timeout, reset, no connection: try again
 │       └── MalformedResponseError   the answer cannot be read or contradicts itself: try again
+├── FanOutUnavailableError subscriptions keep failing: poll
 └── StreamError            refused for good
     ├── NotFoundError          no such stream, or no such shard in it
     └── InvalidArgumentError   a value Kinesis does not take, such as another stream's number
@@ -26,6 +27,7 @@ from streamproc.errors import StreamError, StreamprocError
 
 __all__ = [
     "ExpiredIteratorError",
+    "FanOutUnavailableError",
     "InvalidArgumentError",
     "KinesisError",
     "MalformedResponseError",
@@ -34,6 +36,7 @@ __all__ = [
     "Target",
     "ThrottledError",
     "TransientError",
+    "client_error",
     "typed_error",
 ]
 
@@ -60,6 +63,10 @@ class TransientError(KinesisError):
 
 class MalformedResponseError(TransientError):
     """An answer with status 200 is cut off, is not what the API promises, or contradicts itself."""
+
+
+class FanOutUnavailableError(StreamprocError):
+    """Records cannot be had by enhanced fan-out now, but perhaps by polling."""
 
 
 class NotFoundError(StreamError):
@@ -131,6 +138,31 @@ _NO_CREDENTIALS: Final = (
     boto.SSOError,
     boto.TokenRetrievalError,
 )
+
+
+def client_error(operation: str, status: int, body: bytes, code: str = "") -> boto.ClientError:
+    """Return what botocore would have raised for an error answer (JSON 1.1 protocol).
+
+    Args:
+        operation: the API action.
+        status: the HTTP status.
+        body: JSON with `__type` and `message`, or whatever a proxy sent.
+        code: the error code, where it stands elsewhere.
+    """
+    try:
+        told = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError:
+        told = {}  # A load balancer's page, or nothing: the status says what there is to know.
+    return boto.ClientError(
+        {
+            "Error": {
+                "Code": code or str(told.get("__type", status)).rpartition("#")[2],
+                "Message": str(told.get("message", told.get("Message", ""))),
+            },
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        },
+        operation,
+    )
 
 
 def typed_error(

@@ -39,6 +39,7 @@ class Mode(StrEnum):
 
     CATCH_UP = "catch-up"
     TIP = "tip"
+    PUSH = "push"
     IDLE = "idle"
     BACKOFF = "backoff"
     ENDED = "ended"

@@ -37,7 +37,7 @@ class Credentials(Protocol):
 
 
 class Signer:
-    """Makes the heads of signed requests for one operation.
+    """Signs requests for one operation.
 
     The key that signs is derived once a day and secret, as AWS scopes it.
 
@@ -54,15 +54,22 @@ class Signer:
         self._service = service
         self._host = host
         self._target = target
-        self._fixed = (
-            f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Type: {_CONTENT_TYPE}\r\n"
-            f"X-Amz-Target: {target}\r\nUser-Agent: {user_agent}\r\n"
-        )
+        self._fixed = [
+            ("Host", host),
+            ("Content-Type", _CONTENT_TYPE),
+            ("X-Amz-Target", target),
+            ("User-Agent", user_agent),
+        ]
         self._derived_from: tuple[str, str] | None = None
         self._key = b""
 
     def head(self, credentials: Credentials, body: bytes, now: float) -> bytes:
-        """Return request line and headers, to be followed by `body`.
+        """Return an HTTP/1.1 request line and headers, to be followed by `body`; see `headers`."""
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers(credentials, body, now)]
+        return f"POST / HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+
+    def headers(self, credentials: Credentials, body: bytes, now: float) -> list[tuple[str, str]]:
+        """Return all headers of a request, by name and value.
 
         Args:
             credentials: who signs.
@@ -76,7 +83,6 @@ class Signer:
         token = credentials.token
         token_name = "x-amz-security-token;" if token else ""
         token_line = f"x-amz-security-token:{token}\n" if token else ""
-        token_header = f"X-Amz-Security-Token: {token}\r\n" if token else ""
         signed = f"content-type;host;x-amz-date;{token_name}x-amz-target"
         canonical = (
             f"POST\n/\n\ncontent-type:{_CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{moment}\n"
@@ -85,12 +91,17 @@ class Signer:
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
         key = self._signing_key(credentials.secret_key, day)
         signature = hmac.digest(key, text.encode(), "sha256").hex()
-        return (
-            f"{self._fixed}X-Amz-Date: {moment}\r\n{token_header}"
-            f"Authorization: AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={signed}, Signature={signature}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        ).encode()
+        authorization = (
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={signed}, Signature={signature}"
+        )
+        return [
+            *self._fixed,
+            ("X-Amz-Date", moment),
+            *([("X-Amz-Security-Token", token)] if token else []),
+            ("Authorization", authorization),
+            ("Content-Length", str(len(body))),
+        ]
 
     def _signing_key(self, secret: str, day: str) -> bytes:
         if self._derived_from != (secret, day):

@@ -13,7 +13,7 @@ import msgspec
 
 from streamproc.errors import Fenced
 from streamproc.kinesis.errors import ReaderClosedError
-from streamproc.kinesis.reader import Fetched, ReaderStatistics, ShardReader
+from streamproc.kinesis.reader import Fetched, Reader, ReaderStatistics
 from streamproc.kinesis.records import ChildShard
 from streamproc.leases.lease import Lease
 from streamproc.pipeline.chain import ChainStart
@@ -85,7 +85,7 @@ class ShardConsumer:
         engine: Engine,
         keeper: LeaseKeeper,
         lease: Lease,
-        open_reader: Callable[[Position], ShardReader],
+        open_reader: Callable[[Position], Reader],
         *,
         batch_records: int,
         advance_interval: float,
@@ -103,7 +103,7 @@ class ShardConsumer:
         self._clock = asyncio.get_running_loop().time
         self._advance_at = 0.0
         self._stopping = asyncio.Event()
-        self._reader: ShardReader | None = None
+        self._reader: Reader | None = None
         self._transactor: Transactor | None = None
         self._met = incarnation
         self._incarnation: str | None = None
@@ -174,7 +174,7 @@ class ShardConsumer:
             if not reading.cancelled():
                 reading.result()
 
-    async def _consume(self, reader: ShardReader, transactor: Transactor) -> Ended:
+    async def _consume(self, reader: Reader, transactor: Transactor) -> Ended:
         while True:
             try:
                 ended = await self._step(reader, transactor)
@@ -184,7 +184,7 @@ class ShardConsumer:
             if ended is not None:
                 return ended
 
-    async def _step(self, reader: ShardReader, transactor: Transactor) -> Ended | None:
+    async def _step(self, reader: Reader, transactor: Transactor) -> Ended | None:
         """Wait for what comes next and deal with it; say so when it was the last."""
         try:
             async with asyncio.timeout_at(self._wake_at(transactor)):
@@ -250,7 +250,7 @@ class ShardConsumer:
             self._keeper.note_position(self.lease.key, transactor.position, self._incarnation)
         return True
 
-    async def _rewind(self, reader: ShardReader, transactor: Transactor, moved: Moved) -> None:
+    async def _rewind(self, reader: Reader, transactor: Transactor, moved: Moved) -> None:
         """Go to where Redis is: behind us it has lost commits, ahead of us it has ours."""
         # Whoever lost the lease meanwhile must not put a position back that was taken away.
         self._ensure_lease()

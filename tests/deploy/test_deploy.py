@@ -24,8 +24,8 @@ from tests.worker.group import Group
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
-def policy_actions(service: str) -> set[str]:
-    statements = json.loads((DEPLOY / "iam-policy.json").read_text())["Statement"]
+def policy_actions(service: str, policy: str = "iam-policy.json") -> set[str]:
+    statements = json.loads((DEPLOY / policy).read_text())["Statement"]
     assert all(statement["Effect"] == "Allow" for statement in statements)
     assert all("*" not in str(statement["Resource"]) for statement in statements)
     actions = {action for statement in statements for action in statement["Action"]}
@@ -59,6 +59,31 @@ async def test_the_policy_allows_exactly_what_a_worker_calls(
         await group.until_booked({"account": 20})
         await group.until(lambda: "kinesis:PutRecords" in called)
     assert called == policy_actions("kinesis")
+
+
+async def test_the_fan_out_policy_allows_what_fan_out_adds(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: set[str] = set()
+    async with LocalKinesis(push=True) as kinesis:
+        assert kinesis.push is not None
+        answer = kinesis._reply
+
+        def record(request: Any) -> Any:
+            called.add(request.headers["x-amz-target"].replace("Kinesis_20131202.", "kinesis:"))
+            return answer(request)
+
+        monkeypatch.setattr(kinesis, "_reply", record)
+        bundle = tmp_path / "ca.pem"
+        bundle.write_bytes(kinesis.push.ca_pem)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+        async with Group(kinesis, redis_url, shards=1) as group:
+            group.publish_entries(range(10), ["account"])
+            group.start(read__mode="fan-out", read__push_endpoint_url=kinesis.push.endpoint_url)
+            await group.until_booked({"account": 10})
+    # The port that the records came from serves SubscribeToShard and nothing else.
+    added = called | {"kinesis:SubscribeToShard"}
+    assert added - policy_actions("kinesis") == policy_actions("kinesis", "iam-policy-fan-out.json")
 
 
 async def test_the_policy_allows_exactly_what_the_dynamodb_store_calls(tmp_path: Path) -> None:

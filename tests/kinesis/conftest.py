@@ -10,6 +10,7 @@ import uvloop
 from aiobotocore.session import AioSession
 
 from streamproc.kinesis import client as client_module
+from tests.virtual_time import VirtualTimeLoop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -45,6 +46,8 @@ _ON_BOTH_LOOPS = {"test_transport", "test_client"}
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory]:
     """Choose the event loops that a test runs on."""
+    if item.path.stem == "test_fanout_reader":
+        return {"virtual": VirtualTimeLoop}
     loops: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
     if item.path.stem in _ON_BOTH_LOOPS:
         loops["uvloop"] = uvloop.new_event_loop

@@ -38,6 +38,17 @@ RETENTION_MIN_HOURS = 24
 RETENTION_MAX_HOURS = 8760
 HOUR_MS = 3_600_000
 
+# "RegisterStreamConsumer": twenty consumers a stream.
+CONSUMERS_PER_STREAM = 20
+# "SubscribeToShard": a connection lives five minutes; a second call for the same consumer and shard
+# is refused within five seconds of the first, and takes over after that.
+SUBSCRIPTION_LIFETIME_MS = 300_000
+SUBSCRIPTION_TAKE_OVER_MS = 5_000
+# Observed: an idle subscription gets an empty event about every five seconds.
+SUBSCRIPTION_HEARTBEAT_MS = 5_000
+# "SubscribeToShardEvent": the page gives no size; a consumer has 2 MB/s a shard.
+SUBSCRIPTION_EVENT_BYTES = MIB
+
 # "UpdateShardCount": at most 10,000 shards by one call.
 UPDATE_SHARD_COUNT_MAX = 10_000
 # "StreamModeDetails": an on-demand stream starts with four shards.

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from streamproc.testing.localkinesis import (
+    consumer_operations,
     put_operations,
     read_operations,
     requests,
@@ -97,6 +98,18 @@ OPERATIONS: dict[str, Operation] = {
         requests.GetShardIterator,
         _encoded(read_operations.get_shard_iterator),
         lambda _, request: request.shard_id,
+    ),
+    "RegisterStreamConsumer": _plain(
+        requests.RegisterStreamConsumer, consumer_operations.register_stream_consumer
+    ),
+    "DescribeStreamConsumer": _plain(
+        requests.StreamConsumer, consumer_operations.describe_stream_consumer
+    ),
+    "DeregisterStreamConsumer": _plain(
+        requests.StreamConsumer, consumer_operations.deregister_stream_consumer
+    ),
+    "ListStreamConsumers": _plain(
+        requests.ListStreamConsumers, consumer_operations.list_stream_consumers
     ),
     "GetRecords": Operation(
         requests.GetRecords,

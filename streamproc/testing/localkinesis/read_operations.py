@@ -31,8 +31,8 @@ def get_shard_iterator(account: Account, request: requests.GetShardIterator) -> 
             f"exist",
         )
     shard.trim(stream.horizon_ms(now_ms))
-    _check_starting_point(request)
-    position = _start_position(account, stream, shard, request, now_ms)
+    check_starting_point(request)
+    position = start_position(account, stream, shard, request, now_ms)
     return {"ShardIterator": _iterator(stream, shard, position, now_ms)}
 
 
@@ -64,7 +64,7 @@ def get_records(account: Account, request: requests.GetRecords) -> bytes:
     if shard.is_open or following < shard.tip:
         tail = f'],"NextShardIterator":"{_iterator(stream, shard, following, now_ms)}"'
     else:
-        tail = f'],"NextShardIterator":null,"ChildShards":{_child_shards(stream, shard)}'
+        tail = f'],"NextShardIterator":null,"ChildShards":{child_shards(stream, shard)}'
     tail += f',"MillisBehindLatest":{behind_ms}}}'
     if not fragments:
         return b'{"Records":[' + tail.encode()
@@ -80,7 +80,7 @@ def iterator_shard(iterator: str | None) -> str | None:
     return token.shard_id if isinstance(token, tokens.IteratorToken) else None
 
 
-def _check_starting_point(request: requests.GetShardIterator) -> None:
+def check_starting_point(request: requests.GetShardIterator) -> None:
     """Refuse a starting sequence number that is missing, or given where it means nothing."""
     kind, given = request.shard_iterator_type, request.starting_sequence_number is not None
     wanted = kind in _SEQUENCE_ITERATORS
@@ -93,13 +93,14 @@ def _check_starting_point(request: requests.GetShardIterator) -> None:
         )
 
 
-def _start_position(
+def start_position(
     account: Account,
     stream: Stream,
     shard: Shard,
     request: requests.GetShardIterator,
     now_ms: int,
 ) -> int:
+    """Return the position in the shard that a request for an iterator names."""
     match request.shard_iterator_type:
         case "TRIM_HORIZON":
             return shard.first
@@ -198,7 +199,8 @@ def _clock_text(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%a %b %d %H:%M:%S UTC %Y")
 
 
-def _child_shards(stream: Stream, shard: Shard) -> str:
+def child_shards(stream: Stream, shard: Shard) -> str:
+    """Return the JSON of what a closed shard was split or merged into."""
     children = [
         {
             "ShardId": child.id,

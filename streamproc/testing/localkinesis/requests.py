@@ -107,6 +107,42 @@ class GetRecords(msgspec.Struct, rename="pascal"):
     stream_arn: str | None = msgspec.field(name="StreamARN", default=None)
 
 
+class RegisterStreamConsumer(StreamRequest):
+    """Register a consumer with enhanced fan-out."""
+
+    consumer_name: str | None = None
+
+
+class StreamConsumer(StreamRequest):
+    """Describe or deregister a consumer, given by ARN or by stream and name."""
+
+    consumer_arn: str | None = msgspec.field(name="ConsumerARN", default=None)
+    consumer_name: str | None = None
+
+
+class ListStreamConsumers(StreamRequest):
+    """List the consumers of a stream."""
+
+    max_results: int | None = None
+    next_token: str | None = None
+
+
+class StartingPosition(msgspec.Struct, rename="pascal"):
+    """Where a subscription begins."""
+
+    type: str | None = None
+    sequence_number: str | None = None
+    timestamp: float | None = None
+
+
+class SubscribeToShard(msgspec.Struct, rename="pascal"):
+    """Have a shard's records pushed."""
+
+    consumer_arn: str | None = msgspec.field(name="ConsumerARN", default=None)
+    shard_id: str | None = None
+    starting_position: StartingPosition | None = None
+
+
 class SplitShard(StreamRequest):
     """Split a shard in two."""
 

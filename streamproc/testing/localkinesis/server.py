@@ -8,13 +8,16 @@ import os
 from collections.abc import Callable, Mapping
 from itertools import count
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import msgspec
 
 from streamproc.testing.localkinesis.core import CoreSettings, LocalKinesisCore, Reply, Wire
 from streamproc.testing.localkinesis.faults import Faults
 from streamproc.testing.localkinesis.http1 import HttpConnection, Request, Response
+
+if TYPE_CHECKING:
+    from streamproc.testing.localkinesis.http2 import PushServer
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +32,8 @@ class LocalKinesis:
         host: Address to listen on. Nothing checks credentials: keep it a loopback address.
         port: TCP port; 0 takes a free one. It is kept over `stop()` and `start()`.
         core: The account to serve; a new one by default.
+        push: Whether to serve SubscribeToShard too, over HTTP/2 and TLS on a port of its own; takes
+            the packages h2 and trustme.
         settings: What `LocalKinesisCore` takes, when it is not given.
 
     """
@@ -39,6 +44,7 @@ class LocalKinesis:
         host: str = "127.0.0.1",
         port: int = 0,
         core: LocalKinesisCore | None = None,
+        push: bool = False,
         **settings: Unpack[CoreSettings],
     ) -> None:
         if core is not None and settings:
@@ -46,6 +52,11 @@ class LocalKinesis:
         self.core = core or LocalKinesisCore(**settings)
         self.host = host
         self.port = port
+        self.push: PushServer | None = None
+        if push:
+            from streamproc.testing.localkinesis.http2 import PushServer
+
+            self.push = PushServer(self.core, host)
         self._server: asyncio.Server | None = None
         self._connections: set[HttpConnection] = set()
         self._request_ids = (f"{os.getpid():08x}-0000-4000-8000-{n:012x}" for n in count(1))
@@ -74,6 +85,8 @@ class LocalKinesis:
             lambda: HttpConnection(self._respond, self._connections), self.host, self.port
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        if self.push is not None:
+            await self.push.start()
 
     async def stop(self) -> None:
         """Cut all connections and close the port, as an outage would.
@@ -87,6 +100,8 @@ class LocalKinesis:
         for connection in list(self._connections):
             await connection.close()
         await server.wait_closed()
+        if self.push is not None:
+            await self.push.stop()
 
     async def __aenter__(self) -> Self:
         """Start listening."""

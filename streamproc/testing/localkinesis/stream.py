@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from streamproc.testing.localkinesis import limits, routing
+from streamproc.testing.localkinesis.consumer import Consumer
 from streamproc.testing.localkinesis.shard import Shard
 
 
@@ -57,6 +58,7 @@ class Stream:
         self.retention_hours = limits.RETENTION_MIN_HOURS
         self.status = StreamStatus.CREATING
         self.shards: dict[str, Shard] = {}
+        self.consumers: dict[str, Consumer] = {}
         self._next_epoch = next_epoch
         self._open: list[Shard] = []
         self._starts: list[int] = []

@@ -93,7 +93,7 @@ def describe_stream_summary(account: Account, request: requests.StreamRequest) -
         "StreamDescriptionSummary": _common_description(stream)
         | {
             "OpenShardCount": stream.open_count,
-            "ConsumerCount": 0,
+            "ConsumerCount": len(stream.consumers),
             "MaxRecordSizeInKiB": stream.record_max_bytes // 1024,
         }
     }
