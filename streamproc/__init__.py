@@ -3,16 +3,21 @@
 What is exported here is the plugin API; `streamproc --help` shows the commands.
 """
 
-from streamproc.context import Context, States
+from streamproc.context import Context, Counters, States
 from streamproc.entries import read_options
 from streamproc.errors import ConfigError, ProcessorError, Reject, Retry, StreamprocError
 from streamproc.events.event import Event
 from streamproc.processor import Key, Policy, Processor, on
 from streamproc.sinks.sink import OutgoingEvent, Sink, open_sink
+from streamproc.state.counters import Counter, CounterValues
+from streamproc.state_reader import StateReader, StoredCounters, StoredState
 
 __all__ = [
     "ConfigError",
     "Context",
+    "Counter",
+    "CounterValues",
+    "Counters",
     "Event",
     "Key",
     "OutgoingEvent",
@@ -22,7 +27,10 @@ __all__ = [
     "Reject",
     "Retry",
     "Sink",
+    "StateReader",
     "States",
+    "StoredCounters",
+    "StoredState",
     "StreamprocError",
     "on",
     "open_sink",

@@ -14,8 +14,10 @@ from typing_extensions import TypeVar
 from streamproc.context import Context
 from streamproc.errors import ProcessorError
 from streamproc.events.event import Event
+from streamproc.state.cell import Codec
 
-__all__ = ["Handler", "Key", "Policy", "Processor", "handlers_of", "key_text", "on"]
+__all__ = ["Handler", "Key", "Policy", "Processor", "codec_of", "handlers_of", "key_parts",
+           "key_text", "on"]  # fmt: skip
 
 Key = str | tuple[str, ...]
 """A state key: one word, or several such as ``(sku, location)``."""
@@ -271,6 +273,19 @@ def handlers_of(processor: Processor[Any]) -> list[Handler]:
     return list(found.values())
 
 
+def codec_of(processor: Processor[Any] | type[Processor[Any]]) -> Codec | None:
+    """Return how a processor's states are stored; None for one that keeps none."""
+    if processor.state_type is None:
+        return None
+    return Codec(
+        processor.name,
+        processor.state_type,
+        processor.state_ttl,
+        processor.state_version,
+        processor.state_upgrades,
+    )
+
+
 def key_text(key: Key) -> str:
     """Return the text of a key as it stands in Redis: parts joined by ``|``, escaped by ``%``.
 
@@ -285,6 +300,11 @@ def key_text(key: Key) -> str:
     if not text.isascii():
         text.encode()
     return text
+
+
+def key_parts(text: str) -> tuple[str, ...]:
+    """Return the parts of a key from its text in Redis; one for a key that is a plain text."""
+    return tuple(part.replace("%7C", "|").replace("%25", "%") for part in text.split("|"))
 
 
 def _escape(part: str) -> str:

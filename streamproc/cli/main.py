@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli import checkpoints, config, leases, local, run, shards
+from streamproc.cli import checkpoints, config, leases, local, run, shards, state
 from streamproc.errors import ConfigError, ProcessorError, StreamprocError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app.command("local")(local.local)
 app.command("shards")(shards.shards)
 app.add_typer(leases.app, name="leases")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(state.app, name="state")
 app.add_typer(config.app, name="config")
 
 

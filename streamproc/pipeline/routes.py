@@ -10,24 +10,11 @@ import msgspec
 from streamproc.errors import ProcessorError
 from streamproc.events.registry import EventRegistry, Reading
 from streamproc.pipeline.plans import Plans
-from streamproc.processor import Handler, Key, Policy, Processor, handlers_of
+from streamproc.processor import Handler, Key, Policy, Processor, codec_of, handlers_of
 from streamproc.state.cell import Codec
 from streamproc.state.keys import Keys
 
-__all__ = ["Counting", "Routes", "Target", "codec_of"]
-
-
-def codec_of(processor: Processor[Any]) -> Codec | None:
-    """Return how a processor's states are stored; None for one that keeps none."""
-    if processor.state_type is None:
-        return None
-    return Codec(
-        processor.name,
-        processor.state_type,
-        processor.state_ttl,
-        processor.state_version,
-        processor.state_upgrades,
-    )
+__all__ = ["Counting", "Routes", "Target"]
 
 
 class Counting(msgspec.Struct, frozen=True):

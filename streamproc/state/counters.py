@@ -15,7 +15,15 @@ import msgspec
 from streamproc.errors import StateStoreError
 from streamproc.windows.numbers import Number, require_number
 
-__all__ = ["EXACT_MEMBERS", "Change", "Counter", "CounterCell", "Counts", "wire_arguments"]
+__all__ = [
+    "EXACT_MEMBERS",
+    "Change",
+    "Counter",
+    "CounterCell",
+    "CounterValues",
+    "Counts",
+    "wire_arguments",
+]
 
 EXACT_MEMBERS: Final = 128
 """Different members that are counted exactly; beyond, Redis's HyperLogLog estimates (0.81 %)."""
@@ -45,6 +53,20 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 _PREFIXES: Final = {"add": "n", "min": "min", "max": "max", "distinct": "d", "touch": "h"}
+
+
+class CounterValues(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the counters of one key hold, for those who only look.
+
+    Attributes:
+        values: sums, least and greatest numbers by name.
+        buckets: sums by name and bucket.
+        distinct: numbers of different members by name; estimates beyond 128.
+    """
+
+    values: dict[str, Number] = {}
+    buckets: dict[str, dict[int, Number]] = {}
+    distinct: dict[str, int] = {}
 
 
 class Counts:
@@ -81,6 +103,13 @@ class Counts:
                     f"{field!r}; mend it, or delete the key"
                 ) from error
         self.version = int(fields.get(b"v", 0))
+
+    def values(self) -> CounterValues:
+        """Return the numbers by name."""
+        numbers = {**self.sums, **self.least, **self.most}
+        buckets = {name: dict(sorted(own.items())) for name, own in sorted(self.buckets.items())}
+        members = {name: len(own) for name, own in self.digests.items()} | self.estimates
+        return CounterValues(dict(sorted(numbers.items())), buckets, dict(sorted(members.items())))
 
     def to_fields(self) -> dict[str, Any]:
         """Return the values by the names of their hash fields, members as their number."""

@@ -19,12 +19,13 @@ from streamproc.kinesis.records import Record
 from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
-from streamproc.pipeline.routes import Routes, codec_of
+from streamproc.pipeline.routes import Routes
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.transaction import Transactor
 from streamproc.position import TRIM_HORIZON
-from streamproc.processor import Key, Processor, key_text
+from streamproc.processor import Key, Processor, codec_of, key_text
 from streamproc.state.cache import CellCache
+from streamproc.state.counters import CounterValues
 from streamproc.testing.memory_state import MemoryStateStore
 
 __all__ = ["Emitted", "Harness", "Scheduled"]
@@ -280,6 +281,11 @@ class Harness:
         if raw is None or codec is None:
             return None
         return codec.decode(raw, full_key, self.store.schema(full_key))
+
+    def counters(self, processor: str, key: Key) -> CounterValues | None:
+        """Return what a key's counters hold; None if nothing was counted."""
+        counts = self.store.counts(self.store.keys.counter_prefix(processor) + key_text(key))
+        return None if counts is None else counts.values()
 
     @property
     def emitted(self) -> list[Emitted]:

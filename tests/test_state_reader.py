@@ -1,0 +1,182 @@
+"""What a group has stored, read from outside: states, counters, every key once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from streamproc import (
+    ConfigError,
+    Context,
+    Event,
+    Processor,
+    StateReader,
+    StreamprocError,
+    on,
+)
+from streamproc.errors import StateStoreError
+from streamproc.pipeline.chain import ChainStart
+from streamproc.pipeline.engine import Engine
+from streamproc.pipeline.gate import KeyGate
+from streamproc.pipeline.routes import Routes
+from streamproc.pipeline.transaction import Transactor
+from streamproc.position import TRIM_HORIZON
+from streamproc.redis_client import connect_redis
+from streamproc.state.cache import CellCache
+from streamproc.state.partitions import claim_partitions
+from streamproc.state.store import RedisStateStore
+from streamproc.testing import EmbeddedCluster, Harness
+
+GROUP = "shop"
+
+
+class Sold(Event, id="sale_id"):
+    sale_id: str
+    sku: str
+    place: str
+    amount: int = 1
+
+
+class Shelf(msgspec.Struct):
+    sold: int = 0
+
+
+class Shelves(Processor[Shelf]):
+    @on(Sold, key=lambda e: (e.sku, e.place), counters=lambda e: [(e.sku, "all")])
+    def sold(self, event: Sold, ctx: Context[Shelf]) -> None:
+        ctx.state.sold += event.amount
+        counter = ctx.counters[event.sku, "all"]
+        counter.add("sold", event.amount)
+        counter.add("by-day", event.amount, bucket=7)
+        counter.distinct("places", event.place)
+
+
+class NewShelf(msgspec.Struct):
+    pieces: int = 0
+
+
+class NewShelves(Processor[NewShelf]):
+    name = "shelves"
+    state_version = 2
+    state_upgrades = {1: lambda old: {"pieces": old["sold"]}}
+
+    @on(Sold, key=lambda e: (e.sku, e.place))
+    def sold(self, event: Sold, ctx: Context[NewShelf]) -> None:
+        ctx.state.pieces += event.amount
+
+
+async def sell(url: str, *sales: Sold, partitions: int = 1) -> None:
+    """Process sales as a worker would, in Redis."""
+    client = connect_redis(url, 5.0)
+    stores = tuple(RedisStateStore(client, GROUP, 3_600.0, at) for at in range(partitions))
+    await claim_partitions(client, GROUP, partitions)
+    engine = Engine(
+        group=GROUP,
+        stream="sales",
+        routes=Routes([Shelves()], [store.keys for store in stores]),
+        stores=stores,
+        cache=CellCache(1_000_000),
+        gate=KeyGate(),
+    )
+    shard = "shardId-000000000000"
+    adopted = [await store.adopt(f"sales/{shard}", 1, TRIM_HORIZON) for store in stores]
+    starts = [ChainStart(each.position or TRIM_HORIZON, each.timers) for each in adopted]
+    records = [Harness(Shelves()).record(sale) for sale in sales]
+    numbered = [
+        msgspec.structs.replace(record, sequence_number=str(number))
+        for number, record in enumerate(records, start=1)
+    ]
+    await Transactor(engine, shard, 1, starts).process(numbered)
+    await client.aclose()
+
+
+@pytest.fixture
+async def reader(redis_url: str) -> AsyncIterator[StateReader]:
+    async with StateReader(redis_url, GROUP) as reader:
+        yield reader
+
+
+async def test_a_state_is_read_by_its_key(redis_url: str, reader: StateReader) -> None:
+    await sell(redis_url, Sold("1", "shoe", "berlin", 3), Sold("2", "a|b", "x%y", 2))
+    stored = await reader.get("shelves", ("shoe", "berlin"))
+    assert stored is not None
+    assert (stored.key, stored.value, stored.schema) == (("shoe", "berlin"), {"sold": 3}, 1)
+    assert stored.version > 0
+    odd = await reader.get("shelves", ("a|b", "x%y"))
+    assert odd is not None
+    assert (odd.key, odd.value) == (("a|b", "x%y"), {"sold": 2})
+    assert await reader.get("shelves", ("shoe", "paris")) is None
+    assert await reader.get("others", ("shoe", "berlin")) is None
+
+
+async def test_a_state_is_read_as_its_processor_sees_it(
+    redis_url: str, reader: StateReader
+) -> None:
+    await sell(redis_url, Sold("1", "shoe", "berlin", 3))
+    stored = await reader.get("shelves", ("shoe", "berlin"))
+    assert stored is not None
+    assert stored.as_state_of(Shelves) == Shelf(3)
+    assert stored.as_state_of(NewShelves()) == NewShelf(3)
+    newer = msgspec.structs.replace(stored, schema=3)
+    with pytest.raises(StreamprocError, match=r"shoe\|berlin has version 3"):
+        newer.as_state_of(NewShelves)
+
+
+async def test_counters_are_read_by_their_key(redis_url: str, reader: StateReader) -> None:
+    await sell(redis_url, Sold("1", "shoe", "berlin", 3), Sold("2", "shoe", "paris", 2))
+    stored = await reader.get_counters("shelves", ("shoe", "all"))
+    assert stored is not None
+    assert stored.key == ("shoe", "all")
+    assert stored.values.values == {"sold": 5}
+    assert stored.values.buckets == {"by-day": {7: 5}}
+    assert stored.values.distinct == {"places": 2}
+    assert await reader.get_counters("shelves", ("hat", "all")) is None
+
+
+async def test_a_scan_yields_every_key_once_and_only_what_matches(
+    redis_url: str, reader: StateReader
+) -> None:
+    sales = [Sold(str(n), f"sku-{n % 700}", "berlin", n) for n in range(1_000)]
+    await sell(redis_url, *sales, Sold("odd", "[x]*", "?"))
+    found = [stored async for stored in reader.scan("shelves")]
+    keys = [stored.key for stored in found]
+    assert len(keys) == len(set(keys)) == 701
+    assert sum(stored.value["sold"] for stored in found) == sum(range(1_000)) + 1
+    matching = [stored.key async for stored in reader.scan("shelves", match="sku-69?|*")]
+    assert sorted(matching) == [(f"sku-{n}", "berlin") for n in range(690, 700)]
+    counters = {each.key: each.values.values async for each in reader.scan_counters("shelves")}
+    assert len(counters) == 701
+    assert counters["[x]*", "all"] == {"sold": 1}
+    assert [each async for each in reader.scan("shelve?")] == []
+
+
+async def test_a_group_spread_over_a_cluster_is_read_whole(
+    embedded_cluster: EmbeddedCluster,
+) -> None:
+    sales = [Sold(str(n), f"sku-{n}", "berlin", n) for n in range(100)]
+    await sell(embedded_cluster.url, *sales, partitions=5)
+    async with StateReader(embedded_cluster.url, GROUP) as reader:
+        found = {stored.key[0]: stored.value["sold"] async for stored in reader.scan("shelves")}
+        assert found == {f"sku-{n}": n for n in range(100)}
+        for n in (0, 17, 99):
+            stored = await reader.get("shelves", (f"sku-{n}", "berlin"))
+            assert stored is not None
+            assert stored.value == {"sold": n}
+            assert await reader.get_counters("shelves", (f"sku-{n}", "all")) is not None
+
+
+async def test_a_group_that_begins_later_is_found_then(redis_url: str, reader: StateReader) -> None:
+    assert await reader.get("shelves", ("shoe", "berlin")) is None
+    assert [each async for each in reader.scan("shelves")] == []
+    await sell(redis_url, Sold("1", "shoe", "berlin"), partitions=3)
+    assert await reader.get("shelves", ("shoe", "berlin")) is not None
+
+
+async def test_a_redis_that_is_away_is_told() -> None:
+    async with StateReader("redis://127.0.0.1:1/0", GROUP, timeout=1.0) as reader:
+        with pytest.raises(StateStoreError, match=r"127\.0\.0\.1:1"):
+            await reader.get("shelves", "x")
+    with pytest.raises(ConfigError, match="group"):
+        StateReader("redis://127.0.0.1:1/0", "{bad}")
