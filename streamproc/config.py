@@ -149,6 +149,17 @@ class RedisConfig(Section, frozen=True, kw_only=True):
             description="parts that a group's state is spread over in a Redis Cluster; for good",
         ),
     ] = 1
+    wait_replicas: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="replicas that must have a commit before it counts (WAIT); "
+            "makes its loss by a failover unlikely, not impossible",
+        ),
+    ] = 0
+    wait_timeout: Annotated[
+        Seconds, Meta(description="seconds to wait for `wait_replicas`; then it is tried again")
+    ] = 1.0
     cache_bytes: Annotated[
         int, Meta(ge=0, description="bytes of keyed state kept decoded in a worker")
     ] = 64 * 1024 * 1024

@@ -5,6 +5,7 @@ StreamprocError
 ├── StreamError        Kinesis refuses: no such stream, wrong credentials, unreadable answer
 │   └── StreamRecreated    the stream was deleted and created again under its name
 ├── StateStoreError    Redis is away, read-only, still loading, or timed out: try again later
+│   └── TooFewReplicas     a commit is not yet on as many replicas as it must be
 ├── StateLost          Redis is another one than the group's, or has forgotten its shards
 ├── Fenced             a newer owner of the shard has committed; this one must stop
 ├── LeaseStoreError    the lease store is away or refuses: try again later
@@ -33,6 +34,7 @@ __all__ = [
     "StreamError",
     "StreamRecreated",
     "StreamprocError",
+    "TooFewReplicas",
 ]
 
 
@@ -54,6 +56,10 @@ class StreamRecreated(StreamError):
 
 class StateStoreError(StreamprocError):
     """Redis cannot serve the request now; nothing was lost, and the caller tries again."""
+
+
+class TooFewReplicas(StateStoreError):
+    """A commit was applied, but too few replicas have acknowledged it in time."""
 
 
 class StateLost(StreamprocError):

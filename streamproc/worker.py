@@ -50,6 +50,7 @@ from streamproc.sinks.relay import Relays, open_letter_relays, open_relays
 from streamproc.state.cache import CellCache
 from streamproc.state.dedupe import claim_layout
 from streamproc.state.partitions import claim_partitions
+from streamproc.state.replication import ReplicaWait
 from streamproc.state.store import RedisStateStore
 
 __all__ = ["Worker", "initial_position"]
@@ -84,9 +85,15 @@ class Worker:
         self._processors = processors
         client = connect_redis(config.redis.url, config.redis.timeout, cluster=config.redis.cluster)
         self._redis = client
+        wait = ReplicaWait(config.redis.wait_replicas, config.redis.wait_timeout)
         self._stores = tuple(
             RedisStateStore(
-                client, config.group, config.dedupe.ttl, partition, config.dedupe.layout
+                client,
+                config.group,
+                config.dedupe.ttl,
+                partition,
+                config.dedupe.layout,
+                wait if wait.replicas else None,
             )
             for partition in range(config.redis.partitions)
         )

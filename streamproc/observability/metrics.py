@@ -51,6 +51,10 @@ _COUNTERS: Final = {
     "timers_failed": ("streamproc_timers_failed", "Timers put into the dead letters."),
     "rewinds": ("streamproc_state_rewinds", "Times Redis was behind and a shard was read again."),
     "store_errors": ("streamproc_store_errors", "Calls of Redis that failed and were repeated."),
+    "replica_shortfalls": (
+        "streamproc_replica_shortfalls",
+        "Commits that too few replicas had acknowledged in time.",
+    ),
 }
 _BY_PROCESSOR: Final = {
     "failed_by_processor": (

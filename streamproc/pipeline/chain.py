@@ -11,7 +11,7 @@ import msgspec
 
 from streamproc.context import Item
 from streamproc.deadletter import DeadLetter, describe_failure
-from streamproc.errors import DecodeError, Reject
+from streamproc.errors import DecodeError, Reject, StateStoreError, TooFewReplicas
 from streamproc.events.envelope import encode_envelope, split_type
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.decode import DecodedBatch
@@ -253,8 +253,9 @@ class Chain:
             call, self._field, engine.sleep, engine.rng, self._count_store_error
         )
 
-    def _count_store_error(self) -> None:
+    def _count_store_error(self, error: StateStoreError) -> None:
         self._statistics.store_errors += 1
+        self._statistics.replica_shortfalls += isinstance(error, TooFewReplicas)
 
     def _drop(self, batch: DecodedBatch) -> None:
         batch.reset()

@@ -24,7 +24,7 @@ async def until_answered(
     shard: str,
     sleep: Callable[[float], Awaitable[None]],
     rng: random.Random,
-    on_error: Callable[[], None] = lambda: None,
+    on_error: Callable[[StateStoreError], None] = lambda error: None,
 ) -> T:
     """Repeat a store call, with jittered backoff of at most 2 s, until it is answered.
 
@@ -38,7 +38,7 @@ async def until_answered(
             answer = await call()
         except StateStoreError as error:
             failures += 1
-            on_error()
+            on_error(error)
             if failures == 1:
                 log.warning("%s: waiting for the state store: %s", shard, error)
             await sleep(delay * (0.5 + rng.random() / 2))

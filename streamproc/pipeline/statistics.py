@@ -75,6 +75,7 @@ class ShardStatistics(msgspec.Struct):
         batches: commits.
         rewinds: times that Redis turned out to be behind and the shard was read again.
         store_errors: Redis calls that failed and were repeated.
+        replica_shortfalls: of those, commits that too few replicas had acknowledged in time.
         batch_seconds: time from the start of a batch to its commit.
         batch_records: records in a batch.
         check_seconds: time of a check round trip.
@@ -99,6 +100,7 @@ class ShardStatistics(msgspec.Struct):
     batches: int = 0
     rewinds: int = 0
     store_errors: int = 0
+    replica_shortfalls: int = 0
     emitted_by_processor: dict[str, int] = msgspec.field(default_factory=dict)
     failed_by_processor: dict[str, int] = msgspec.field(default_factory=dict)
     batch_records: Histogram = msgspec.field(

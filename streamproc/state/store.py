@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import msgspec
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from streamproc.errors import Fenced, StateStoreError, StreamprocError
 from streamproc.position import Position
-from streamproc.redis_client import redis_address
+from streamproc.redis_client import TimedRedis, redis_address
 from streamproc.state.cell import StateCell, new_version
 from streamproc.state.counters import Change, CounterCell, wire_arguments
 from streamproc.state.dedupe import Layout, marks_of
 from streamproc.state.keys import Keys
+from streamproc.state.replication import ReplicaWait
 from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
 
 __all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
@@ -166,18 +166,21 @@ class RedisStateStore:
         dedupe_ttl: seconds an id is remembered at least.
         partition: which one, from 0 on.
         layout: how ids are marked.
+        replicas: what to wait for before a commit counts; None does not wait.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: TimedRedis,
         group: str,
         dedupe_ttl: float,
         partition: int = 0,
         layout: Layout = "sets",
+        replicas: ReplicaWait | None = None,
     ) -> None:
         self.keys = Keys(group, partition)
         self._client = client
+        self._replicas = replicas
         self._bucket_ms = max(1, int(dedupe_ttl * 1000 / 2))
         self._marks = marks_of(layout, self.keys, self._bucket_ms)
         # The bucket is chosen by Redis's clock, which all workers share; this is its lead on ours.
@@ -239,6 +242,22 @@ class RedisStateStore:
 
     async def commit(self, commit: Commit) -> CommitResult:
         """See `StateStore.commit`."""
+        result = await self._apply(commit)
+        if self._replicas is None or not (result.outcome == "OK" or result.position == commit.end):
+            return result
+        # Applied now, or by an earlier try.
+        expected = f"{commit.epoch}|{commit.end.encode()}"
+        stored = await self._answered(
+            self._replicas.confirm(self._client, self.keys.positions, commit.shard, expected)
+        )
+        if stored == expected.encode():
+            return result
+        epoch, _, position = stored.partition(b"|")
+        if epoch and int(epoch) > commit.epoch:
+            raise _fenced(commit.shard, commit.epoch, int(epoch))
+        return CommitResult("MOVED", position=_position(position))
+
+    async def _apply(self, commit: Commit) -> CommitResult:
         marks = self._marks.committed(commit.bucket, commit.digests)
         arguments: list[Any] = [
             commit.shard,

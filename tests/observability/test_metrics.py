@@ -89,6 +89,7 @@ def test_counts_by_processor_have_a_series_each() -> None:
         ("batches", "streamproc_batches_total"),
         ("rewinds", "streamproc_state_rewinds_total"),
         ("store_errors", "streamproc_store_errors_total"),
+        ("replica_shortfalls", "streamproc_replica_shortfalls_total"),
     ],
 )
 def test_each_counter_is_its_own_field(field: str, name: str) -> None:
