@@ -189,6 +189,13 @@ class OutboxConfig(Section, frozen=True, kw_only=True):
         str | None,
         Meta(description="sink that emitted events are relayed to; unset leaves them in Redis"),
     ] = None
+    max_entries: Annotated[
+        Count | None,
+        Meta(
+            description="events in a partition's outbox at which commits that emit wait; unset is "
+            "no limit"
+        ),
+    ] = None
     options: Annotated[
         dict[str, Any], Meta(description="the sink's own settings, a table [outbox.options]")
     ] = msgspec.field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple
@@ -51,6 +51,10 @@ class Item(msgspec.Struct, gc=False, eq=False):
     partition: int = 0
     timer: Timer | None = None
     counters: Mapping[str, Mapping[Any, CounterCell]] = {}
+
+    def is_behind(self, parked: Collection[str]) -> bool:
+        """Whether it has to wait, these partition keys being parked; a timer has none."""
+        return self.partition_key in parked and self.timer is None
 
 
 class Emission(NamedTuple):

@@ -75,6 +75,23 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         }
         return msgspec.convert(known, cls, strict=False)
 
+    @classmethod
+    def from_json(cls, text: bytes) -> DeadLetter:
+        """Read what `to_json` wrote.
+
+        Raises:
+            msgspec.MsgspecError: it is no dead letter.
+        """
+        return msgspec.json.decode(text, type=cls)
+
+    def to_json(self) -> str:
+        """Return it as JSON, the payload in base64."""
+        return msgspec.json.encode(self).decode()
+
+    def record(self) -> Record:
+        """Return the record as it was read."""
+        return Record(self.sequence, self.arrival, self.data, self.partition_key, self.sub)
+
     @property
     def id(self) -> str:
         """What stands for the record: the same each time that this delivery of it is put aside."""

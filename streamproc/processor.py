@@ -41,15 +41,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             function cannot be interrupted and is not limited: it holds up the whole worker.
         max_age: seconds since the record's arrival in Kinesis after which there are no more
             attempts; the first is always made. None sets no bound.
-        then: the event's fate after the last attempt. ``dead-letter`` puts it aside and goes on;
-            ``halt`` stops the shard at it, for a person to look.
+        then: the event's fate after the last attempt. ``dead-letter`` puts it aside and goes on.
+            ``park`` puts it aside, and with it every later record of its partition key, in order,
+            until somebody redrives the key; other keys go on. ``halt`` stops the shard at it, for
+            a person to look. An event that is rejected is a dead letter with any of them.
     """
 
     attempts: int = 3
     backoff: tuple[float, float] = (0.1, 10.0)
     timeout: float | None = 30.0
     max_age: float | None = None
-    then: Literal["dead-letter", "halt"] = "dead-letter"
+    then: Literal["dead-letter", "park", "halt"] = "dead-letter"
 
     def __post_init__(self) -> None:
         low, high = self.backoff

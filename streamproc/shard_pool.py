@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from streamproc.errors import Fenced, LeaseStoreError, StateLost, StreamError
+from streamproc.errors import Fenced, LeaseStoreError, StateLost, StateStoreError, StreamError
 from streamproc.kinesis.errors import FanOutUnavailableError
 from streamproc.kinesis.reader import Reader
 from streamproc.leases.lease import Lease
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _LEAST_RETRY_S: Final = 1.0
 _MOST_RETRY_S: Final = 30.0
+_PARKED_LOOK_S: Final = 1.0
+_MOST_WANTED: Final = 100
 
 
 class ShardPool:
@@ -63,6 +65,7 @@ class ShardPool:
         self._consumers: dict[str, ShardConsumer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._departed = ShardStatistics()
+        self._parked: list[int | None] = [None] * len(engine.stores)
         self._draining = False
         self._incarnation: str | None = None
 
@@ -123,6 +126,32 @@ class ShardPool:
     def departed(self) -> ShardStatistics:
         """The counters of consumers that are gone, so that totals never fall."""
         return self._departed
+
+    @property
+    def parked_keys(self) -> int | None:
+        """The group's parked keys as of the last look; None before the first one."""
+        known = [count for count in self._parked if count is not None]
+        return sum(known) if known else None
+
+    async def watch_parked(self) -> None:
+        """Look once a second for parked keys that somebody wants redriven, until cancelled.
+
+        One look for each partition, whatever the number of shards; the key's hash says whose it is.
+        """
+        while True:
+            await self._engine.sleep(_PARKED_LOOK_S * (0.75 + self._engine.rng.random() / 2))
+            for partition, store in enumerate(self._engine.stores):
+                try:
+                    wanted = await store.wanted(_MOST_WANTED)
+                except StateStoreError as error:
+                    # The shards complain, and are counted, where this matters.
+                    log.debug("could not look for parked keys: %s", error)
+                    continue
+                self._parked[partition] = wanted.parked
+                for key in wanted.keys:
+                    for consumer in self._consumers.values():
+                        if consumer.covers(key):
+                            consumer.redrive(partition, key)
 
     # Inside.
 
@@ -227,4 +256,5 @@ def _status(key: str, consumer: ShardConsumer) -> ShardStatus:
         statistics=consumer.statistics,
         reader=reader,
         timers_pending=consumer.timers_pending,
+        waits_for_outbox=consumer.waits_for_room,
     )

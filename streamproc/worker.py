@@ -106,6 +106,7 @@ class Worker:
             cache=CellCache(config.redis.cache_bytes),
             gate=KeyGate(),
             concurrency=config.batch.concurrency,
+            outbox_limit=config.outbox.max_entries,
             dead_letter_unknown=config.worker.on_unknown == "dead-letter",
         )
         self._budget = ByteBudget(config.read.prefetch_bytes)
@@ -171,6 +172,7 @@ class Worker:
             background = [
                 asyncio.create_task(self._coordinator.watch(), name="lease watch"),
                 asyncio.create_task(self._shard_watch(kinesis).run(), name="shard watch"),
+                asyncio.create_task(self._pool.watch_parked(), name="parked keys"),
             ]
             for task in background:
                 task.add_done_callback(self._background_ended)
@@ -221,6 +223,7 @@ class Worker:
             outbox_failures=0 if relay is None else relay.failures,
             outbox_size=None if relay is None else relay.size,
             outbox_lag_seconds=None if relay is None else relay.lag_seconds,
+            parked_keys=self._pool.parked_keys,
             dead_letters_delivered=0 if letters is None else letters.delivered,
             dead_letter_failures=0 if letters is None else letters.failures,
         )

@@ -75,23 +75,23 @@ async def _measure(
     for first in range(0, ids, batch):
         digests = _digests(first, min(batch, ids - first))
         started = time.perf_counter()
-        bucket, seen = await store.check(digests, [])
+        found = await store.check(digests, [])
         checked = time.perf_counter()
         end = Position(str(first + 1))
         commit = Commit(
-            shard=_SHARD, epoch=1, start=position, end=end, bucket=bucket, digests=digests
+            shard=_SHARD, epoch=1, start=position, end=end, bucket=found.bucket, digests=digests
         )
         result = await store.commit(commit)
         check_ms.append((checked - started) * 1e3)
         commit_ms.append((time.perf_counter() - checked) * 1e3)
-        assert (result.outcome, seen) == ("OK", set()), "every id is new"
+        assert (result.outcome, found.committed) == ("OK", set()), "every id is new"
         position = end
     used, spent = await _used(client)
     duplicates_ms = []
     for first in range(0, min(ids, 50 * batch), batch):
         digests = _digests(first, min(batch, ids - first))
         started = time.perf_counter()
-        _, seen = await store.check(digests, [])
+        seen = (await store.check(digests, [])).committed
         duplicates_ms.append((time.perf_counter() - started) * 1e3)
         assert len(seen) == len(digests), "every id is known"
     return DedupeCost(

@@ -15,7 +15,7 @@ import msgspec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from streamproc.kinesis.records import HashKeyRange, Record
+from streamproc.kinesis.records import HashKeyRange, Record, hash_key
 
 __all__ = ["KPL_MAGIC", "Deaggregated", "deaggregate"]
 
@@ -109,10 +109,7 @@ def _unpack(record: Record, message: Any) -> list[Record] | None:
 
 def _hash_keys(message: Any) -> list[int]:
     """Return where each sub-record belongs: its explicit hash key, or its partition key's MD5."""
-    hashed = [
-        int.from_bytes(md5(key.encode(), usedforsecurity=False).digest())
-        for key in message.partition_key_table
-    ]
+    hashed = [hash_key(key) for key in message.partition_key_table]
     explicit = [int(key) if key.isdecimal() else None for key in message.explicit_hash_key_table]
     found: list[int] = []
     for sub in message.records:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import md5
+
 import msgspec
 
 from streamproc.position import Position
 
-__all__ = ["ChildShard", "HashKeyRange", "Record"]
+__all__ = ["ChildShard", "HashKeyRange", "Record", "hash_key"]
 
 
 class Record(msgspec.Struct, rename="pascal", frozen=True, gc=False):
@@ -41,3 +43,8 @@ class ChildShard(msgspec.Struct, rename="pascal", frozen=True):
     shard_id: str
     parent_shards: list[str]
     hash_key_range: HashKeyRange
+
+
+def hash_key(partition_key: str) -> int:
+    """Return where a partition key lies in the hash key space (API: PutRecord, PartitionKey)."""
+    return int.from_bytes(md5(partition_key.encode(), usedforsecurity=False).digest())

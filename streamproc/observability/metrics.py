@@ -36,6 +36,8 @@ _COUNTERS: Final = {
     "duplicates": ("streamproc_duplicate_events", "Events dropped as committed before."),
     "unknown": ("streamproc_unknown_events", "Events skipped: no processor declares their type."),
     "dead_letters": ("streamproc_dead_letters", "Records put into the dead letters."),
+    "parked": ("streamproc_parked_records", "Records put aside with their partition key."),
+    "redriven": ("streamproc_redriven_records", "Parked records taken up again and done with."),
     "retries": ("streamproc_retries", "Attempts of handlers after the first."),
     "batches": ("streamproc_batches", "Batches committed."),
     "reruns": ("streamproc_batch_reruns", "Batches run again before they could be committed."),
@@ -49,6 +51,11 @@ _COUNTERS: Final = {
         "Timers fired and committed, failed ones included.",
     ),
     "timers_failed": ("streamproc_timers_failed", "Timers put into the dead letters."),
+    "outbox_waits": ("streamproc_outbox_waits", "Commits that waited for a full outbox."),
+    "outbox_wait_seconds": (
+        "streamproc_outbox_wait_seconds",
+        "Time that commits waited for a full outbox.",
+    ),
     "rewinds": ("streamproc_state_rewinds", "Times Redis was behind and a shard was read again."),
     "store_errors": ("streamproc_store_errors", "Calls of Redis that failed and were repeated."),
     "replica_shortfalls": (
@@ -226,6 +233,17 @@ def _from_worker(made: _Families, status: WorkerStatus) -> Iterator[Metric]:
         "How late the event loop was at most, lately.",
         status.loop_lag_seconds,
     )
+    yield made.gauge(
+        "streamproc_shards_waiting_for_outbox",
+        "Shards whose commits wait until the outbox is below its limit.",
+        sum(shard.waits_for_outbox for shard in status.shards),
+    )
+    if status.parked_keys is not None:
+        yield made.gauge(
+            "streamproc_parked_keys",
+            "Partition keys of the group that are parked.",
+            status.parked_keys,
+        )
     yield made.counter(
         "streamproc_outbox_delivered_events",
         "Emitted events that the sink acknowledged to this worker's relay.",

@@ -15,7 +15,8 @@ __all__ = ["LeaseStatus", "ShardStatus", "StatusSource", "WorkerStatus"]
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One shard that this worker processes.
 
-    `millis_behind_latest` is None before the first answer of Kinesis; `phase` is a `ShardPhase`.
+    `millis_behind_latest` is None before the first answer of Kinesis; `phase` is a `ShardPhase`;
+    `waits_for_outbox` tells that a commit waits until the outbox is below its limit.
     """
 
     shard_id: str
@@ -26,6 +27,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     statistics: ShardStatistics
     reader: ReaderStatistics | None
     timers_pending: int = 0
+    waits_for_outbox: bool = False
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
         outbox_failures: its deliveries that failed, wholly or in part.
         outbox_size: events that wait there; None while another worker's relay is at work.
         outbox_lag_seconds: age of the oldest of them; None likewise.
+        parked_keys: partition keys of the group that are parked; None before the first look.
         dead_letters_delivered: dead letters that their relay has delivered.
         dead_letter_failures: its deliveries that failed, wholly or in part.
     """
@@ -77,6 +80,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     outbox_failures: int = 0
     outbox_size: int | None = None
     outbox_lag_seconds: float | None = None
+    parked_keys: int | None = None
     dead_letters_delivered: int = 0
     dead_letter_failures: int = 0
 

@@ -17,11 +17,13 @@ from streamproc.kinesis.records import Record
 from streamproc.pipeline.decode import DecodedBatch
 from streamproc.pipeline.dispatch import Dispatched, Dispatcher, Failure
 from streamproc.pipeline.engine import Engine, Moved
+from streamproc.pipeline.parking import Redrive, by_partition_key
 from streamproc.pipeline.patience import until_answered
 from streamproc.pipeline.statistics import ShardStatistics
 from streamproc.pipeline.timers import ShardTimers
 from streamproc.position import Position
-from streamproc.state.store import Commit, CommitResult
+from streamproc.state.parking import Parked, Redriven
+from streamproc.state.store import Checked, Commit, CommitResult
 from streamproc.state.timers import TimerState
 
 __all__ = ["Chain", "ChainStart", "Unfinished"]
@@ -33,6 +35,12 @@ T = TypeVar("T")
 # Reruns that a batch gets because of conflicts before it is cut in half.
 _MOST_CONFLICTS: Final = 3
 _CONFLICT_DELAY_S: Final = 0.05
+_ROOM_DELAY_S: Final = 0.2
+# Records of a parked key in one transaction.
+_MOST_REDRIVEN: Final = 100
+
+_UNCHECKED: Final = Checked(0, set(), Parked(), 0)
+"""Of a batch without events: there is nothing to look up, and it relies on nothing."""
 
 
 Unfinished = Failure | Literal["contended"]
@@ -51,6 +59,10 @@ class Chain:
 
     Invariant: `position` is the last position that the store is known to hold for the shard in
     this partition.
+
+    Attributes:
+        position: see above.
+        waits_for_room: whether a commit waits until the outbox is below its limit.
     """
 
     def __init__(
@@ -63,7 +75,9 @@ class Chain:
         statistics: ShardStatistics,
     ) -> None:
         self.position = start.position
+        self.waits_for_room = False
         self._engine = engine
+        self._partition = partition
         self._store = engine.stores[partition]
         self._shard_id = shard_id
         self._field = f"{engine.stream}/{shard_id}"
@@ -139,22 +153,59 @@ class Chain:
             Fenced: a newer owner has the shard.
         """
         if self.position != end:
-            await self._commit(DecodedBatch([]), end, 0, Dispatched([], [], [], []))
+            await self._commit(DecodedBatch([]), end, _UNCHECKED, Dispatched([], [], [], []))
+
+    async def redrive(self, key: str) -> bool:
+        """Process the oldest records of a parked key, in order; True when there may be more.
+
+        They are taken off in the commit that they take effect in, which leaves the position as it
+        is. The first that fails again stays at the head, and the key stays parked.
+
+        Raises:
+            Moved: the store's position is not ours.
+            Fenced: a newer owner has the shard.
+        """
+        queue = await self._persist(lambda: self._store.queue(key, _MOST_REDRIVEN))
+        if not queue.records:
+            await self._persist(lambda: self._store.forget_wanted(key))
+            return False
+        started = time.perf_counter()
+        redrive = Redrive(key, queue)
+        batch = redrive.decode(self._engine, self._shard_id, self._partition)
+        async with self._engine.gate.hold(batch.cells.keys()):
+            try:
+                result = await self._run_until_committed(batch, self.position, redrive)
+            except BaseException:
+                self._drop(batch)
+                raise
+        if not isinstance(result, Dispatched):
+            return True  # somebody else was at the list, or at the states: look again
+        redriven = self._count_redriven(batch, result, redrive, started)
+        return not (redriven.empties or redriven.head)
 
     async def _run_until_committed(
-        self, batch: DecodedBatch, end: Position
+        self, batch: DecodedBatch, end: Position, redrive: Redrive | None = None
     ) -> Dispatched | Unfinished:
         conflicts = 0
         while True:
-            bucket, items = await self._check(batch)
+            checked, items = await self._check(batch, redrive)
+            behind: list[Item] = []
+            if redrive is None and checked.parked.keys:
+                behind = [item for item in items if item.is_behind(checked.parked.keys)]
+                items = [item for item in items if not item.is_behind(checked.parked.keys)]
             result = await self._dispatch(batch, items)
+            result.behind += behind
             for failure in result.failures:
-                if failure.policy.then == "halt":
+                if failure.fate == "halt" and redrive is None:
                     self._drop(batch)
                     return failure
-            outcome = await self._commit(batch, end, bucket, result)
+            await self._wait_for_room(checked, result)
+            outcome = await self._commit(batch, end, checked, result, redrive)
             if outcome == "OK":
                 return result
+            if outcome == "PARKING" and redrive is not None:
+                self._drop(batch)
+                return "contended"
             self._statistics.reruns += 1
             batch.reset()
             if outcome == "CONFLICT":
@@ -183,22 +234,54 @@ class Chain:
             items = due
             batch.reset()
 
-    async def _check(self, batch: DecodedBatch) -> tuple[int, list[Item]]:
-        """Load the batch's states; return the dedupe bucket and the items not yet committed."""
-        if not batch.items:
-            return 0, []
+    async def _check(
+        self, batch: DecodedBatch, redrive: Redrive | None
+    ) -> tuple[Checked, list[Item]]:
+        """Load the batch's states; return what the store tells, and the items not yet committed."""
+        if not batch.items and redrive is None:
+            return _UNCHECKED, []
         cells, counters = list(batch.cells.values()), list(batch.counters.values())
         digests = [item.digest for item in batch.items]
         started = time.perf_counter()
-        bucket, committed = await self._persist(lambda: self._store.check(digests, cells, counters))
+        checked = await self._persist(lambda: self._store.check(digests, cells, counters))
         self._statistics.check_seconds.observe(time.perf_counter() - started)
+        committed = checked.committed
         if not committed:
-            return bucket, batch.items
-        return bucket, [item for at, item in enumerate(batch.items) if at not in committed]
+            return checked, batch.items
+        return checked, [item for at, item in enumerate(batch.items) if at not in committed]
+
+    async def _wait_for_room(self, checked: Checked, result: Dispatched) -> None:
+        """Wait for as long as the outbox is full, if the batch has something to put there."""
+        limit = self._engine.outbox_limit
+        if limit is None or not result.emissions or checked.outbox < limit:
+            return
+        log.warning(
+            "%s: the outbox holds %d events, and outbox.max_entries is %d; waiting until its sink "
+            "or reader has taken some",
+            self._field,
+            checked.outbox,
+            limit,
+        )
+        self._statistics.outbox_waits += 1
+        self.waits_for_room = True
+        try:
+            while True:
+                delay = _ROOM_DELAY_S * (0.5 + self._engine.rng.random())
+                await self._engine.sleep(delay)
+                self._statistics.outbox_wait_seconds += delay
+                if await self._persist(self._store.outbox_size) < limit:
+                    return
+        finally:
+            self.waits_for_room = False
 
     async def _commit(
-        self, batch: DecodedBatch, end: Position, bucket: int, result: Dispatched
-    ) -> Literal["OK", "DUPLICATE", "CONFLICT"]:
+        self,
+        batch: DecodedBatch,
+        end: Position,
+        checked: Checked,
+        result: Dispatched,
+        redrive: Redrive | None = None,
+    ) -> Literal["OK", "PARKING", "DUPLICATE", "CONFLICT"]:
         """Commit; unless OK, nothing was written and the batch must run again.
 
         Raises:
@@ -206,19 +289,31 @@ class Chain:
             Fenced: a newer owner has the shard.
         """
         changes, event_clock = self.timers.changes(batch, result.settings)
+        parked = self._parked_letters(batch, result, redrive)
+        dead, park, redriven = batch.dead, by_partition_key(parked), None
+        if redrive is not None:
+            park, redriven = {}, redrive.outcome(result, parked)
+            dead = redrive.dead(batch, redriven)
         commit = Commit(
             shard=self._field,
             epoch=self._epoch,
             start=self.position,
             end=end,
-            bucket=bucket,
+            bucket=checked.bucket,
             digests=[item.digest for item in result.items]
             + [failure.item.digest for failure in result.failures if failure.item.timer],
             cells=result.states,
             counters=result.counters,
             outbox=[emission.fields for emission in result.emissions],
-            dead_letters=[letter.fields() for letter in batch.dead]
-            + [self._dead_letter(failure, batch).fields() for failure in result.failures],
+            dead_letters=[letter.fields() for letter in dead]
+            + [
+                self._letter(failure, batch, redrive).fields()
+                for failure in result.failures
+                if failure.fate == "dead-letter"
+            ],
+            parked=None if checked is _UNCHECKED else checked.parked,
+            park=park,
+            redriven=redriven,
             timers=changes,
             event_clock=event_clock,
         )
@@ -226,6 +321,10 @@ class Chain:
         errors_before = self._statistics.store_errors
         started = time.perf_counter()
         done = await self._persist(lambda: self._store.commit(commit))
+        while done.outcome == "PARKING" and redrive is None and not _concerns(batch, commit, done):
+            # Keys of other shards: nothing that this batch relied on.
+            commit.parked = done.parked
+            done = await self._persist(lambda: self._store.commit(commit))
         self._statistics.commit_seconds.observe(time.perf_counter() - started)
         repeated = self._statistics.store_errors > errors_before
         if repeated and _was_applied(commit, done):
@@ -262,20 +361,43 @@ class Chain:
         self._engine.cache.discard(batch.cells.values())
         self._engine.cache.discard([counter.stored for counter in batch.counters.values()])
 
-    def _dead_letter(self, failure: Failure, batch: DecodedBatch) -> DeadLetter:
-        text, trace = describe_failure(failure.error)
-        error = failure.error
-        return DeadLetter.of(
-            self._record(failure.item, batch),
-            self._engine.stream,
-            self._shard_id,
+    def _parked_letters(
+        self, batch: DecodedBatch, result: Dispatched, redrive: Redrive | None
+    ) -> list[DeadLetter]:
+        """Return what is parked: events that failed, and those that wait behind others."""
+        failed = [
+            self._letter(failure, batch, redrive)
+            for failure in result.failures
+            if failure.fate != "dead-letter"
+        ]
+        if redrive is not None:
+            return failed
+        return failed + [self._waiting(item, batch) for item in result.behind]
+
+    def _letter(self, failure: Failure, batch: DecodedBatch, redrive: Redrive | None) -> DeadLetter:
+        item, error = failure.item, failure.error
+        text, trace = describe_failure(error)
+        before = self._waiting(item, batch) if redrive is None else redrive.letters[int(item.order)]
+        return msgspec.structs.replace(
+            before,
             reason=error.reason if isinstance(error, (Reject, DecodeError)) else "handler-failed",
             error=text,
             traceback=trace,
-            attempts=failure.attempts,
-            event_type=failure.item.event_type,
-            event_id=failure.item.event_id,
+            attempts=before.attempts + failure.attempts,
+            event_type=item.event_type,
+            event_id=item.event_id,
             handler=failure.handler,
+        )
+
+    def _waiting(self, item: Item, batch: DecodedBatch) -> DeadLetter:
+        return DeadLetter.of(
+            self._record(item, batch),
+            self._engine.stream,
+            self._shard_id,
+            reason="behind-parked",
+            error="",
+            event_type=item.event_type,
+            event_id=item.event_id,
         )
 
     def _record(self, item: Item, batch: DecodedBatch) -> Record:
@@ -308,19 +430,53 @@ class Chain:
 
     def _count(self, batch: DecodedBatch, result: Dispatched, started: float) -> None:
         statistics, records = self._statistics, batch.own
-        processed, failures = len(result.items), len(result.failures)
+        dead = sum(failure.fate == "dead-letter" for failure in result.failures)
+        parked = len(result.failures) - dead + len(result.behind)
+        processed = len(result.items)
         if batch.has_timers:
-            fired = self._count_timers(result)
-            processed, failures = processed - fired[0], failures - fired[1]
-        put_aside = len(batch.dead) + failures
+            fired, failed = self._count_timers(result)
+            processed, dead = processed - fired, dead - failed
+        put_aside = len(batch.dead) + dead + parked
         unknown = len(batch.unknown)
         statistics.batches += 1
         statistics.records += len(records)
         statistics.bytes += sum([len(record.data) for record in records])
         statistics.processed += processed
         statistics.unknown += unknown
-        statistics.dead_letters += put_aside
+        statistics.dead_letters += put_aside - parked
+        statistics.parked += parked
         statistics.duplicates += len(records) - processed - unknown - put_aside
+        if records:
+            statistics.batch_records.observe(len(records))
+        statistics.batch_seconds.observe(time.perf_counter() - started)
+        statistics.end_to_end_seconds.observe_ages(
+            self._engine.wall_clock(),
+            [record.approximate_arrival_timestamp for record in records],
+        )
+        self._count_outcome(batch, result)
+
+    def _count_redriven(
+        self, batch: DecodedBatch, result: Dispatched, redrive: Redrive, started: float
+    ) -> Redriven:
+        statistics = self._statistics
+        redriven = redrive.outcome(result, self._parked_letters(batch, result, redrive))
+        dead = len(redrive.dead(batch, redriven))
+        dead += sum(failure.fate == "dead-letter" for failure in result.failures)
+        statistics.redriven += redriven.done
+        statistics.dead_letters += dead
+        statistics.batch_seconds.observe(time.perf_counter() - started)
+        self._count_outcome(batch, result)
+        log.info(
+            "%s: %d records of a parked key redriven, %d left%s",
+            self._field,
+            redriven.done,
+            redriven.length - redriven.done,
+            "; the next one failed again" if redriven.head else "",
+        )
+        return redriven
+
+    def _count_outcome(self, batch: DecodedBatch, result: Dispatched) -> None:
+        statistics = self._statistics
         statistics.retries += result.retries
         statistics.emitted += len(result.emissions)
         for emission in result.emissions:
@@ -330,13 +486,6 @@ class Chain:
             processor = failure.handler.partition(".")[0]
             failed = statistics.failed_by_processor
             failed[processor] = failed.get(processor, 0) + 1
-        if records:
-            statistics.batch_records.observe(len(records))
-        statistics.batch_seconds.observe(time.perf_counter() - started)
-        statistics.end_to_end_seconds.observe_ages(
-            self._engine.wall_clock(),
-            [record.approximate_arrival_timestamp for record in records],
-        )
         for letter in batch.dead:
             log.warning(
                 "%s: record %s is no event (%s); put into the dead letters",
@@ -347,21 +496,35 @@ class Chain:
         for failure in result.failures:
             # The error's own text may quote the event: it goes to the dead letter, not to the log.
             log.warning(
-                "%s: %s failed on the event at %s, %d attempts (%s); put into the dead letters",
+                "%s: %s failed on the event at %s, %d attempts (%s); %s",
                 self._field,
                 failure.handler,
                 failure.item.sequence,
                 failure.attempts,
                 type(failure.error).__name__,
+                "put into the dead letters"
+                if failure.fate == "dead-letter"
+                else "its partition key is parked",
             )
+
+
+def _concerns(batch: DecodedBatch, commit: Commit, done: CommitResult) -> bool:
+    """Whether a change of what is parked is one of the batch's own keys."""
+    assert commit.parked is not None, "only a commit that minds what is parked ends in PARKING"
+    assert done.parked is not None, "PARKING tells what is parked"
+    changed = commit.parked.keys ^ done.parked.keys
+    return any(item.partition_key in changed for item in batch.items)
 
 
 def _was_applied(commit: Commit, repeated: CommitResult) -> bool:
     """Whether the answer to a repeated commit says that an earlier try was applied.
 
     One that moves the position is met by its own end. One that has only timers leaves the position
-    as it is, and is met by its own marks.
+    as it is, and is met by its own marks; one that redrives, by the length that it left.
     """
+    redriven = commit.redriven
+    if redriven is not None:
+        return repeated.outcome == "PARKING" and repeated.waiting == redriven.length - redriven.done
     if repeated.outcome == "MOVED":
         return repeated.position == commit.end
     return (

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
+from typing import Literal
 
 import msgspec
 
@@ -35,6 +36,17 @@ class Failure(msgspec.Struct, frozen=True):
     attempts: int
     policy: Policy
 
+    @property
+    def fate(self) -> Literal["dead-letter", "park", "halt"]:
+        """What becomes of the event: its policy's word, unless the handler rejected it.
+
+        A timer is no record of the stream: it is not parked.
+        """
+        then = self.policy.then
+        if isinstance(self.error, Reject) or (then == "park" and self.item.timer is not None):
+            return "dead-letter"
+        return then
+
 
 class Dispatched(msgspec.Struct):
     """What handlers did.
@@ -43,6 +55,8 @@ class Dispatched(msgspec.Struct):
         items: the events that they processed.
         emissions: what they emitted, in the order of the causing events.
         failures: the events that failed.
+        behind: events that were not tried, because an earlier one of their partition key is to be
+            parked.
         states: every state that was read, with its new value if it changed.
         settings: timers that they scheduled or cancelled, in the order of the causing events.
         counters: every counter that was changed, and how.
@@ -55,6 +69,7 @@ class Dispatched(msgspec.Struct):
     states: list[tuple[StateCell, bytes | None]]
     settings: list[Setting] = msgspec.field(default_factory=list)
     counters: list[tuple[CounterCell, tuple[Change, ...]]] = msgspec.field(default_factory=list)
+    behind: list[Item] = msgspec.field(default_factory=list)
     retries: int = 0
 
 
@@ -207,8 +222,14 @@ class Dispatcher:
             waiting = [[item] for item in reversed(items)]
         else:
             waiting = [list(items)] if patient else _divided(items, failed)
+        parked: set[str] = set()
         while waiting:
             group = waiting.pop()
+            if parked:
+                done.behind += [item for item in group if item.is_behind(parked)]
+                group = [item for item in group if not item.is_behind(parked)]
+                if not group:
+                    continue
             failed, attempts = await self._attempt(batch, group, done, patient)
             patient = False
             if failed is None:
@@ -216,11 +237,13 @@ class Dispatcher:
             elif len(group) > 1:
                 waiting += _divided(group, failed)
             else:
-                policy = failed.target.policy
-                name = failed.target.handler.name
-                done.failures.append(Failure(group[0], name, failed.error, attempts, policy))
-                if policy.then == "halt":
+                name, policy = failed.target.handler.name, failed.target.policy
+                failure = Failure(group[0], name, failed.error, attempts, policy)
+                done.failures.append(failure)
+                if failure.fate == "halt":
                     break
+                if failure.fate == "park":
+                    parked.add(group[0].partition_key)
         done.states, done.counters = _changes(batch), _counted(batch)
         return done
 

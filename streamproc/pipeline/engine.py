@@ -30,6 +30,7 @@ class Engine(msgspec.Struct, frozen=True):
         cache: cells between batches.
         gate: keeps batches on one key apart.
         concurrency: keys that async handlers of a batch work on side by side.
+        outbox_limit: events in an outbox at which commits that emit wait; None sets no limit.
         dead_letter_unknown: whether events of undeclared types are put aside, not skipped.
         sleep: waits; virtual in tests.
         rng: jitter; seeded in tests.
@@ -43,6 +44,7 @@ class Engine(msgspec.Struct, frozen=True):
     cache: CellCache
     gate: KeyGate
     concurrency: int = 32
+    outbox_limit: int | None = None
     dead_letter_unknown: bool = False
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     rng: random.Random = msgspec.field(default_factory=random.Random)

@@ -14,7 +14,7 @@ import msgspec
 from streamproc.errors import Fenced
 from streamproc.kinesis.errors import ReaderClosedError
 from streamproc.kinesis.reader import Fetched, Reader, ReaderStatistics
-from streamproc.kinesis.records import ChildShard
+from streamproc.kinesis.records import ChildShard, hash_key
 from streamproc.leases.lease import Lease
 from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine, Moved
@@ -107,6 +107,9 @@ class ShardConsumer:
         self._transactor: Transactor | None = None
         self._met = incarnation
         self._incarnation: str | None = None
+        # Parked keys to be redriven, by partition; a dict for its order.
+        self._wanted: dict[tuple[int, str], None] = {}
+        self._nap: asyncio.Timeout | None = None
 
     @property
     def statistics(self) -> ShardStatistics:
@@ -140,6 +143,24 @@ class ShardConsumer:
         self._stopping.set()
         if self._reader is not None:
             self._reader.close()
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a commit waits until the outbox is below its limit."""
+        return self._transactor is not None and self._transactor.waits_for_room
+
+    def covers(self, partition_key: str) -> bool:
+        """Whether records of a partition key belong to this shard, or to one it came from."""
+        hashes = self.lease.hash_range
+        return hashes is None or (
+            int(hashes.starting_hash_key) <= hash_key(partition_key) <= int(hashes.ending_hash_key)
+        )
+
+    def redrive(self, partition: int, partition_key: str) -> None:
+        """Have what is parked under a key processed, in bounded steps between the batches."""
+        self._wanted[partition, partition_key] = None
+        if self._nap is not None:
+            self._nap.reschedule(self._clock())
 
     async def stay_halted(self) -> Ended:
         """Hold the lease of a shard whose policy was to halt, until told to stop."""
@@ -186,8 +207,9 @@ class ShardConsumer:
 
     async def _step(self, reader: Reader, transactor: Transactor) -> Ended | None:
         """Wait for what comes next and deal with it; say so when it was the last."""
+        await self._redrive_some(transactor)
         try:
-            async with asyncio.timeout_at(self._wake_at(transactor)):
+            async with asyncio.timeout_at(self._wake_at(transactor)) as self._nap:
                 fetched = await reader.next()
         except TimeoutError:
             await self._fire(transactor)
@@ -199,6 +221,8 @@ class ShardConsumer:
                 raise
             await self._advance(transactor)
             return Ended(transactor.position, at_shard_end=False)
+        finally:
+            self._nap = None
         try:
             whole = await self._process(fetched, transactor)
         finally:
@@ -211,6 +235,8 @@ class ShardConsumer:
 
     def _wake_at(self, transactor: Transactor) -> float | None:
         """Return until when, on the loop's clock, to wait for records; None for ever."""
+        if self._wanted:
+            return self._clock()
         due_in = transactor.timers_due_in()
         times = [] if due_in is None else [self._clock() + due_in]
         if transactor.is_uneven:
@@ -222,6 +248,17 @@ class ShardConsumer:
         if transactor.timers_due_in() == 0:
             self._ensure_lease()
             await transactor.fire()
+
+    async def _redrive_some(self, transactor: Transactor) -> None:
+        """Take the next step with one of the parked keys that are wanted."""
+        if not self._wanted or self._stopping.is_set():
+            return
+        partition, key = wanted = next(iter(self._wanted))
+        self._ensure_lease()
+        more = await transactor.redrive(partition, key)
+        del self._wanted[wanted]
+        if more:
+            self._wanted[wanted] = None  # behind the other keys
 
     async def _advance(self, transactor: Transactor) -> None:
         """Bring all partitions to one position."""

@@ -55,8 +55,9 @@ class Histogram(msgspec.Struct):
 class ShardStatistics(msgspec.Struct):
     """One shard's counters since its lease was taken.
 
-    Every record read ends in exactly one of `processed`, `duplicates`, `unknown` and
-    `dead_letters`, so they add up to `records`.
+    Every record read ends in exactly one of `processed`, `duplicates`, `unknown`, `dead_letters`
+    and `parked`, so they add up to `records`, as long as no parked record that is redriven becomes
+    a dead letter: that is counted once more.
 
     Attributes:
         records: records committed, whatever became of them.
@@ -64,7 +65,9 @@ class ShardStatistics(msgspec.Struct):
         processed: events handled and committed.
         duplicates: events whose id was committed before, or earlier in the same batch.
         unknown: events skipped because no processor declares their type.
-        dead_letters: records put aside.
+        dead_letters: records put aside for good.
+        parked: records put aside with their partition key, until that is redriven.
+        redriven: parked records that were taken up again and are done with.
         retries: handler attempts after the first.
         reruns: batches run again, because of a failing handler, a duplicate or a conflict.
         conflicts: commits refused because another shard had changed a state that was read.
@@ -73,6 +76,8 @@ class ShardStatistics(msgspec.Struct):
         timers_failed: of those, the ones put aside; they are not among the dead letters above.
         emitted: events written to the outbox.
         batches: commits.
+        outbox_waits: commits that waited because the outbox was full.
+        outbox_wait_seconds: time that they waited.
         rewinds: times that Redis turned out to be behind and the shard was read again.
         store_errors: Redis calls that failed and were repeated.
         replica_shortfalls: of those, commits that too few replicas had acknowledged in time.
@@ -90,6 +95,8 @@ class ShardStatistics(msgspec.Struct):
     duplicates: int = 0
     unknown: int = 0
     dead_letters: int = 0
+    parked: int = 0
+    redriven: int = 0
     retries: int = 0
     reruns: int = 0
     conflicts: int = 0
@@ -98,6 +105,8 @@ class ShardStatistics(msgspec.Struct):
     timers_failed: int = 0
     emitted: int = 0
     batches: int = 0
+    outbox_waits: int = 0
+    outbox_wait_seconds: float = 0.0
     rewinds: int = 0
     store_errors: int = 0
     replica_shortfalls: int = 0

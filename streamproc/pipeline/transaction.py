@@ -61,10 +61,24 @@ class Transactor:
         """How many timers the shard has."""
         return sum(chain.timers.pending for chain in self._chains)
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether some partition's outbox is full, and a commit waits for it."""
+        return any(chain.waits_for_room for chain in self._chains)
+
     def timers_due_in(self) -> float | None:
         """Return seconds until a timer is due without further records; None without one."""
         waits = [chain.timers.due_in() for chain in self._chains]
         return min((wait for wait in waits if wait is not None), default=None)
+
+    async def redrive(self, partition: int, key: str) -> bool:
+        """Process the oldest records of a parked key; True when there may be more to do.
+
+        Raises:
+            Moved: Redis has another position for this shard; read again from what it has.
+            Fenced: a newer owner has the shard.
+        """
+        return await self._chains[partition].redrive(key)
 
     def rewind(self, starts: Sequence[ChainStart]) -> None:
         """Go on from where the store says each partition is; records follow from the least."""

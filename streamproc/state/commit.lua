@@ -13,10 +13,29 @@
 --       for each outbox entry and then each dead letter: number of field and value strings, those;
 --       and if it is about timers: their number, event clock or '', and for each its name, ms,
 --       1 for event time or 2 for the wall clock, and its payload, or '' to remove it
+-- At the ends, and taken off before the rest is read:
+-- KEYS: ..., and if it minds what is parked: list of the key that is redriven if one is, list of
+--       each key that is parked or goes on to be, redrive, parked, parking
+-- ARGV: ..., '' or as MessagePack: version of what is parked that the caller knows, its next
+--       version; for each key to park {key, records...}; and {} or {key that is redriven, number of
+--       its oldest records that are done with, number of all, what the next one became or ''}
 -- Returns {'OK', for each counter {version before, members of each "distinct"}}, if it is about
 --         timers with the next by event time or '', the next by the wall clock or '', event clock
 --         or '', number of timers; {'FENCED', newer epoch}, {'MOVED', stored position or ''},
+--         {'PARKING', version of what is parked, number of records of the key that is redriven,
+--         all parked keys} if that is not what the caller knows,
 --         {'DUPLICATE', index of each id...} or {'CONFLICT', index of each state key...}.
+local parking, queue, lists = table.remove(ARGV), nil, {}
+local version_key, parked_key, redrive_key
+if parking ~= '' then
+  parking = cmsgpack.unpack(parking)
+  version_key, parked_key, redrive_key = table.remove(KEYS), table.remove(KEYS), table.remove(KEYS)
+  for i = #parking[3], 1, -1 do
+    lists[i] = table.remove(KEYS)
+  end
+  queue = parking[4][1] and table.remove(KEYS)
+end
+
 local epoch, position = 0, ''
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
@@ -29,6 +48,14 @@ if epoch > tonumber(ARGV[2]) then
 end
 if position ~= ARGV[3] then
   return {'MOVED', position}
+end
+
+if parking ~= '' then
+  local version = redis.call('GET', version_key) or ''
+  local waiting = queue and redis.call('LLEN', queue) or 0
+  if version ~= parking[1] or (queue and waiting ~= parking[4][3]) then
+    return {'PARKING', version, waiting, redis.call('HKEYS', parked_key)}
+  end
 end
 
 local ids, states = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -221,6 +248,35 @@ for target = 1, 2 do
     local strings = tonumber(ARGV[at])
     redis.call('XADD', KEYS[1 + target], '*', unpack(ARGV, at + 1, at + strings))
     at = at + 1 + strings
+  end
+end
+if parking ~= '' then
+  local changed = false
+  for i, park in ipairs(parking[3]) do
+    for first = 2, #park, 4000 do
+      redis.call('RPUSH', lists[i], unpack(park, first, math.min(first + 3999, #park)))
+    end
+    if redis.call('HINCRBY', parked_key, park[1], #park - 1) == #park - 1 then
+      changed = true
+    end
+  end
+  if queue then
+    local key, done, all, head = unpack(parking[4])
+    redis.call('LTRIM', queue, done, -1)
+    if done == all then
+      redis.call('HDEL', parked_key, key)
+      redis.call('SREM', redrive_key, key)
+      changed = true
+    else
+      redis.call('HINCRBY', parked_key, key, -done)
+      if head ~= '' then
+        redis.call('LSET', queue, 0, head)
+        redis.call('SREM', redrive_key, key)
+      end
+    end
+  end
+  if changed then
+    redis.call('SET', version_key, parking[2])
   end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. '|' .. ARGV[4])

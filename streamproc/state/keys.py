@@ -18,6 +18,10 @@ that a commit touches one slot of a Redis Cluster:
     sp:{group:p}:dlq                  stream  dead letters
     sp:{group:p}:relay                string  the lock of the worker that relays the outbox
     sp:{group:p}:dlq-relay            string  the lock of the worker that relays the dead letters
+    sp:{group:p}:parked               hash    parked partition key -> number of records that wait
+    sp:{group:p}:parked:<key>         list    those records, oldest first, as JSON
+    sp:{group:p}:parking              string  changes whenever a key is parked or is not any more
+    sp:{group:p}:redrive              set     parked keys that somebody wants processed
 
 What belongs to the whole group is in no commit:
 
@@ -82,6 +86,9 @@ class Keys:
         self.relay = f"{prefix}relay"
         self.dead_letter_relay = f"{prefix}dlq-relay"
         self.id_prefix = f"{prefix}id:"
+        self.parked = f"{prefix}parked"
+        self.parking = f"{prefix}parking"
+        self.redrive = f"{prefix}redrive"
         self._seen = f"{prefix}seen:"
         self._state = f"{prefix}s:"
         self._timers = f"{prefix}timers:"
@@ -96,6 +103,10 @@ class Keys:
         """Return the keys of a shard's timers: all, by event time, by the wall clock."""
         name = self._timers + shard
         return [name, f"{name}:event", f"{name}:wall"]
+
+    def parked_list(self, partition_key: str) -> str:
+        """Return the list of what is parked under a record's partition key."""
+        return f"{self.parked}:{partition_key}"
 
     def state_prefix(self, processor: str) -> str:
         """Return what a processor's state keys begin with; the key's text follows."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
@@ -21,10 +21,11 @@ from streamproc.state.cell import StateCell, new_version
 from streamproc.state.counters import Change, CounterCell, wire_arguments
 from streamproc.state.dedupe import Layout, marks_of
 from streamproc.state.keys import Keys
+from streamproc.state.parking import Parked, Queue, Redriven, Wanted
 from streamproc.state.replication import ReplicaWait
 from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
 
-__all__ = ["Adopted", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
+__all__ = ["Adopted", "Checked", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
 
 T = TypeVar("T")
 
@@ -46,6 +47,22 @@ class Adopted(msgspec.Struct, frozen=True):
     timers: TimerState = TimerState()
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """What a check tells.
+
+    Attributes:
+        bucket: the dedupe bucket that marks go to.
+        committed: indexes of the ids that are committed already.
+        parked: the partition keys that are parked.
+        outbox: number of events in the outbox.
+    """
+
+    bucket: int
+    committed: set[int]
+    parked: Parked
+    outbox: int
+
+
 class Commit(msgspec.Struct, kw_only=True):
     """Everything one batch changes.
 
@@ -62,6 +79,9 @@ class Commit(msgspec.Struct, kw_only=True):
         dead_letters: fields and values of each dead letter's entry.
         timers: the timers to set or remove, each name once.
         event_clock: the shard's new event time in ms, if it has one and it moved.
+        parked: what was parked by the check that the batch relies on; None if it does not.
+        park: records to be parked under each partition key, as JSON.
+        redriven: what becomes of the records of a parked key.
     """
 
     shard: str
@@ -76,6 +96,9 @@ class Commit(msgspec.Struct, kw_only=True):
     dead_letters: Sequence[Sequence[str | bytes]] = ()
     timers: Sequence[TimerChange] = ()
     event_clock: int | None = None
+    parked: Parked | None = None
+    park: Mapping[str, Sequence[str]] = msgspec.field(default_factory=dict)
+    redriven: Redriven | None = None
 
 
 class CommitResult(msgspec.Struct, frozen=True):
@@ -83,13 +106,17 @@ class CommitResult(msgspec.Struct, frozen=True):
 
     `refused` holds indexes into `Commit.digests` (DUPLICATE) or `Commit.cells` (CONFLICT);
     `position` is the stored one (MOVED), None when the shard has none. `timers` is what became of
-    the shard's timers when the commit was about them.
+    the shard's timers when the commit was about them. PARKING means that keys were parked or are
+    not any more, as `parked` tells, or that the redriven key has another number of records, which
+    is `waiting`.
     """
 
-    outcome: Literal["OK", "MOVED", "DUPLICATE", "CONFLICT"]
+    outcome: Literal["OK", "MOVED", "PARKING", "DUPLICATE", "CONFLICT"]
     refused: tuple[int, ...] = ()
     position: Position | None = None
     timers: TimerState | None = None
+    parked: Parked | None = None
+    waiting: int = 0
 
 
 class StateStore(Protocol):
@@ -112,11 +139,8 @@ class StateStore(Protocol):
         digests: Sequence[bytes],
         cells: Sequence[StateCell],
         counters: Sequence[CounterCell] = (),
-    ) -> tuple[int, set[int]]:
-        """Bring states and counters up to date.
-
-        Returns the dedupe bucket, and the indexes of the ids that are committed already.
-        """
+    ) -> Checked:
+        """Bring states and counters up to date; tell which ids are committed, what is parked."""
         ...
 
     async def commit(self, commit: Commit) -> CommitResult:
@@ -152,6 +176,22 @@ class StateStore(Protocol):
         """Return the time by the store's clock, as far as it is known here, in ms."""
         ...
 
+    async def queue(self, partition_key: str, most: int) -> Queue:
+        """Return the oldest records that are parked under a key, at most so many."""
+        ...
+
+    async def wanted(self, most: int) -> Wanted:
+        """Return parked keys that somebody wants redriven, at most so many, in any order."""
+        ...
+
+    async def forget_wanted(self, partition_key: str) -> None:
+        """Take a key off those that are wanted: nothing is parked there."""
+        ...
+
+    async def outbox_size(self) -> int:
+        """Return the number of events in the outbox."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections."""
         ...
@@ -185,6 +225,7 @@ class RedisStateStore:
         self._marks = marks_of(layout, self.keys, self._bucket_ms)
         # The bucket is chosen by Redis's clock, which all workers share; this is its lead on ours.
         self._clock_lead_ms = 0.0
+        self._parked = Parked()
         self._adopt = client.register_script((_SCRIPTS / "adopt.lua").read_text())
         dedupe = (_SCRIPTS / "dedupe.lua").read_text()
         self._check = client.register_script(dedupe + (_SCRIPTS / "check.lua").read_text())
@@ -209,17 +250,21 @@ class RedisStateStore:
         digests: Sequence[bytes],
         cells: Sequence[StateCell],
         counters: Sequence[CounterCell] = (),
-    ) -> tuple[int, set[int]]:
+    ) -> Checked:
         """See `StateStore.check`."""
+        keys = self.keys
         bucket = self._bucket()
         while True:
             marks = self._marks.checked(bucket, digests)
-            now_ms, seen, states, counts = await self._run(
+            now_ms, seen, states, counts, (outbox, *parking) = await self._run(
                 self._check,
                 [
                     *marks,
                     *[cell.key for cell in cells],
                     *[counter.key for counter in counters],
+                    keys.outbox,
+                    keys.parked,
+                    keys.parking,
                 ],
                 [
                     len(digests),
@@ -229,15 +274,18 @@ class RedisStateStore:
                     *self._marks.arguments(digests),
                     *[cell.version for cell in cells],
                     *[counter.stored.version for counter in counters],
+                    self._parked.version,
                 ],
             )
             self._note_clock(now_ms)
+            if len(parking) > 1:
+                self._parked = _parked(*parking)
             for at in range(0, len(states), 4):
                 cells[states[at]].load(states[at + 1], states[at + 2] or None, states[at + 3])
             for at in range(0, len(counts), 2):
                 counters[counts[at]].stored.load(_fields(counts[at + 1]))
             if bucket == now_ms // self._bucket_ms:
-                return bucket, set(seen)
+                return Checked(bucket, set(seen), self._parked, outbox)
             bucket = now_ms // self._bucket_ms  # our idea of Redis's time was off: look there too
 
     async def commit(self, commit: Commit) -> CommitResult:
@@ -291,6 +339,8 @@ class RedisStateStore:
         if commit.timers or commit.event_clock is not None:
             timers = self.keys.timers(commit.shard)
             arguments += _timer_arguments(commit)
+        parking_keys, parking = self._parking_arguments(commit)
+        arguments.append(parking)
         reply = await self._run(
             self._commit,
             [
@@ -301,11 +351,17 @@ class RedisStateStore:
                 *[cell.key for cell, _ in commit.cells],
                 *counter_keys,
                 *timers,
+                *parking_keys,
             ],
             arguments,
         )
         outcome = reply[0].decode()
+        if outcome == "PARKING":
+            self._parked = _parked(reply[1], reply[3])
+            return CommitResult("PARKING", parked=self._parked, waiting=reply[2])
         if outcome == "OK":
+            if commit.parked is not None:
+                self._parked = commit.parked.after(commit)
             for (cell, value), version in zip(commit.cells, versions, strict=True):
                 if value is not None:
                     cell.committed(value, version)
@@ -398,6 +454,29 @@ class RedisStateStore:
         value = await self._answered(self._client.get(self.keys.incarnation))
         return None if value is None else cast(bytes, value).decode()
 
+    async def queue(self, partition_key: str, most: int) -> Queue:
+        """See `StateStore.queue`."""
+        key = self.keys.parked_list(partition_key)
+        length: int = await self._answered(self._client.llen(key))
+        records: Any = self._client.lrange(key, 0, most - 1)
+        return Queue(length, await self._answered(records))
+
+    async def wanted(self, most: int) -> Wanted:
+        """See `StateStore.wanted`."""
+        asking: Any = self._client.srandmember(self.keys.redrive, most)
+        keys = [key.decode() for key in await self._answered(asking)]
+        counting = self._client.hlen(self.keys.parked)
+        return Wanted(keys, await self._answered(counting))
+
+    async def forget_wanted(self, partition_key: str) -> None:
+        """See `StateStore.forget_wanted`."""
+        removing: Any = self._client.srem(self.keys.redrive, partition_key)
+        await self._answered(removing)
+
+    async def outbox_size(self) -> int:
+        """See `StateStore.outbox_size`."""
+        return int(await self._answered(self._client.xlen(self.keys.outbox)))
+
     async def ping(self) -> None:
         """Make sure that Redis answers.
 
@@ -421,6 +500,23 @@ class RedisStateStore:
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
 
+    def _parking_arguments(self, commit: Commit) -> tuple[list[str], bytes]:
+        """Return the keys and the argument that tell a commit's script of what is parked."""
+        if commit.parked is None:
+            return [], b""
+        keys, redriven = self.keys, commit.redriven
+        named = [*([] if redriven is None else [redriven.key]), *commit.park]
+        argument = msgspec.msgpack.encode(
+            (
+                commit.parked.version,
+                commit.parked.after(commit).version,
+                [(key, *records) for key, records in commit.park.items()],
+                () if redriven is None else msgspec.structs.astuple(redriven),
+            )
+        )
+        lists = [keys.parked_list(key) for key in named]
+        return [*lists, keys.redrive, keys.parked, keys.parking], argument
+
     def _unavailable(self, error: Exception) -> StateStoreError:
         return StateStoreError(
             f"Redis at {redis_address(self._client)}: {str(error) or type(error).__name__}; "
@@ -439,6 +535,10 @@ class RedisStateStore:
 
 def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _parked(version: bytes, keys: Sequence[bytes]) -> Parked:
+    return Parked(version.decode(), frozenset(key.decode() for key in keys))
 
 
 def _position(text: bytes) -> Position | None:

@@ -321,6 +321,21 @@ class Harness:
         ]
 
     @property
+    def parked(self) -> dict[str, list[DeadLetter]]:
+        """What waits under each parked partition key, in order."""
+        return {
+            key: [DeadLetter.from_json(record) for record in records]
+            for key, records in self.store.parked().items()
+        }
+
+    async def redrive(self, partition_key: str) -> None:
+        """Process what is parked under a key, until nothing is or an event fails again."""
+        if self._transactor is None:
+            raise RuntimeError("enter the harness first: async with Harness(...) as h")
+        while await self._transactor.redrive(0, partition_key):
+            pass
+
+    @property
     def statistics(self) -> ShardStatistics:
         """The counters since the start, restarts included."""
         total = ShardStatistics()

@@ -15,7 +15,8 @@ from streamproc.state.cell import StateCell, new_version
 from streamproc.state.counters import EXACT_MEMBERS, Change, CounterCell, Counts
 from streamproc.state.dedupe import Layout
 from streamproc.state.keys import Keys
-from streamproc.state.store import Adopted, Commit, CommitResult
+from streamproc.state.parking import Parked, Queue, Wanted
+from streamproc.state.store import Adopted, Checked, Commit, CommitResult
 from streamproc.state.timers import Clock, Timer, TimerState
 
 __all__ = ["MemoryStateStore"]
@@ -87,6 +88,9 @@ class MemoryStateStore:
         self._timers: dict[str, dict[str, Timer]] = {}
         self._event_clocks: dict[str, int] = {}
         self._counters: dict[str, _StoredCounts] = {}
+        self._parked = Parked()
+        self._queues: dict[str, list[bytes]] = {}
+        self._wanted: dict[str, None] = {}
 
     async def adopt(self, shard: str, epoch: int, start: Position | None) -> Adopted:
         """See `StateStore.adopt`."""
@@ -103,7 +107,7 @@ class MemoryStateStore:
         digests: Sequence[bytes],
         cells: Sequence[StateCell],
         counters: Sequence[CounterCell] = (),
-    ) -> tuple[int, set[int]]:
+    ) -> Checked:
         """See `StateStore.check`."""
         self._expire()
         for cell in cells:
@@ -118,7 +122,8 @@ class MemoryStateStore:
             if fields.version != counter.stored.version:
                 counter.stored.take(fields)
         bucket = self.now_ms() // self._bucket_ms
-        return bucket, set(self._committed(bucket, digests))
+        committed = set(self._committed(bucket, digests))
+        return Checked(bucket, committed, self._parked, len(self.outbox))
 
     async def commit(self, commit: Commit) -> CommitResult:
         """See `StateStore.commit`."""
@@ -128,6 +133,12 @@ class MemoryStateStore:
             raise _fenced(commit.shard, commit.epoch, owned.epoch)
         if owned.position is None or owned.position.encode() != commit.start.encode():
             return CommitResult("MOVED", position=owned.position)
+        waiting = 0 if commit.redriven is None else len(self._queues.get(commit.redriven.key, ()))
+        if commit.parked is not None and (
+            commit.parked.version != self._parked.version
+            or (commit.redriven is not None and commit.redriven.length != waiting)
+        ):
+            return CommitResult("PARKING", parked=self._parked, waiting=waiting)
         if refused := self._committed(commit.bucket, commit.digests):
             return CommitResult("DUPLICATE", refused=tuple(refused))
         if refused := [at for at, (cell, _) in enumerate(commit.cells) if self._is_stale(cell)]:
@@ -180,6 +191,37 @@ class MemoryStateStore:
             if not self._timers.get(field):
                 self._event_clocks.pop(field, None)
 
+    async def queue(self, partition_key: str, most: int) -> Queue:
+        """See `StateStore.queue`."""
+        records = self._queues.get(partition_key, [])
+        return Queue(len(records), records[:most])
+
+    async def wanted(self, most: int) -> Wanted:
+        """See `StateStore.wanted`."""
+        return Wanted(list(self._wanted)[:most], len(self._parked.keys))
+
+    async def forget_wanted(self, partition_key: str) -> None:
+        """See `StateStore.forget_wanted`."""
+        self._wanted.pop(partition_key, None)
+
+    async def outbox_size(self) -> int:
+        """See `StateStore.outbox_size`."""
+        return len(self.outbox)
+
+    def want(self, partition_key: str) -> None:
+        """Ask for a parked key to be redriven, as the command line does."""
+        self._wanted[partition_key] = None
+
+    async def drop(self, partition_key: str) -> None:
+        """Drop all that is parked under a key, as the command line does."""
+        self._queues.pop(partition_key, None)
+        self._wanted.pop(partition_key, None)
+        self._parked = Parked(self._parked.successor, self._parked.keys - {partition_key})
+
+    def parked(self) -> dict[str, list[bytes]]:
+        """Return the records of each parked key, as JSON, oldest first."""
+        return {key: list(records) for key, records in self._queues.items()}
+
     async def aclose(self) -> None:
         """Do nothing: what is stored stays readable."""
 
@@ -220,6 +262,9 @@ class MemoryStateStore:
             "dead_letters": [dict(entry) for entry in self.dead_letters],
             "timers": {shard: dict(timers) for shard, timers in self._timers.items() if timers},
             "event_clocks": dict(self._event_clocks),
+            "parked": self.parked(),
+            "parking": self._parked.version,
+            "redrive": set(self._wanted),
         }
 
     def _apply(self, commit: Commit) -> None:
@@ -239,6 +284,9 @@ class MemoryStateStore:
             self._count(counter, changes, now_ms)
         self.outbox += [_entry(strings) for strings in commit.outbox]
         self.dead_letters += [_entry(strings) for strings in commit.dead_letters]
+        if commit.parked is not None:
+            self._park(commit)
+            self._parked = commit.parked.after(commit)
         self._owned[commit.shard] = _Owned(commit.epoch, commit.end)
         timers = self._timers.setdefault(commit.shard, {})
         for change in commit.timers:
@@ -257,6 +305,21 @@ class MemoryStateStore:
             self._event_clocks.get(shard),
             len(timers),
         )
+
+    def _park(self, commit: Commit) -> None:
+        for key, records in commit.park.items():
+            self._queues.setdefault(key, []).extend([record.encode() for record in records])
+        redriven = commit.redriven
+        if redriven is None:
+            return
+        queue = self._queues[redriven.key]
+        del queue[: redriven.done]
+        if redriven.empties:
+            del self._queues[redriven.key]
+        elif redriven.head:
+            queue[0] = redriven.head.encode()
+        if redriven.empties or redriven.head:
+            self._wanted.pop(redriven.key, None)
 
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
         version = new_version()

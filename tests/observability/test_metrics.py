@@ -225,6 +225,7 @@ def full_worker() -> FakeWorker:
         shards=[shard("a", emitted_by_processor={"p": 1}, failed_by_processor={"p": 1})],
         lease_changes={"acquired": 1},
         outbox_size=0,
+        parked_keys=0,
         outbox_lag_seconds=0.0,
     )
 

@@ -26,7 +26,7 @@ from streamproc.leases.lease import Lease
 from streamproc.position import Position
 from streamproc.state.cell import StateCell
 from streamproc.state.counters import CounterCell
-from streamproc.state.store import Adopted, Commit, CommitResult
+from streamproc.state.store import Adopted, Checked, Commit, CommitResult
 from streamproc.testing.localkinesis.core import LocalKinesisCore
 from streamproc.testing.memory_state import MemoryStateStore
 from streamproc_checkpoints.memory import MemoryLeaseStore
@@ -158,7 +158,7 @@ class RemoteState:
         digests: Sequence[bytes],
         cells: Sequence[StateCell],
         counters: Sequence[CounterCell] = (),
-    ) -> tuple[int, set[int]]:
+    ) -> Checked:
         assert not counters, "the simulated processors have none"
         copies = [_copy(cell) for cell in cells]
         answer = await self._link.call(lambda: _now(self._store.check(digests, copies)))

@@ -36,7 +36,7 @@ async def test_ids_are_marked_where_the_layout_says(redis_url: str) -> None:
         client = connect_redis(redis_url, timeout=5.0)
         kit = RedisKit(client, group, layout)  # type: ignore[arg-type]
         await kit.store.adopt(SHARD, 1, START)
-        bucket, _ = await kit.store.check([digest(1)], [])
+        bucket = (await kit.store.check([digest(1)], [])).bucket
         await kit.store.commit(commit(START, position(1), bucket=bucket, digests=[digest(1)]))
         found = await client.keys(f"sp:{{{group}:0}}:[si][ed]*")
         if layout == "sets":

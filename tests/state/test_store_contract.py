@@ -124,10 +124,11 @@ async def test_an_id_counts_for_all_shards_of_a_group(kit: Kit) -> None:
 
 async def test_check_tells_which_ids_are_committed(kit: Kit) -> None:
     await adopted(kit)
-    bucket, seen = await kit.store.check([digest(1), digest(2)], [])
+    checked = await kit.store.check([digest(1), digest(2)], [])
+    bucket, seen = checked.bucket, checked.committed
     assert (bucket, seen) == (this_bucket(), set())
     await kit.store.commit(commit(START, position(1), digests=[digest(2)]))
-    _, seen = await kit.store.check([digest(1), digest(2), digest(3), digest(2)], [])
+    seen = (await kit.store.check([digest(1), digest(2), digest(3), digest(2)], [])).committed
     assert seen == {1, 3}
 
 
@@ -136,7 +137,7 @@ async def test_many_thousand_ids_fit_in_one_commit(kit: Kit) -> None:
     await adopted(kit)
     many = [digest(number) for number in range(9_001)]
     assert (await kit.store.commit(commit(START, position(1), digests=many))).outcome == "OK"
-    _, seen = await kit.store.check([*many, digest(9_001)], [])
+    seen = (await kit.store.check([*many, digest(9_001)], [])).committed
     assert seen == set(range(9_001))
     others = [digest(20_000 + number) for number in range(9_001)]
     for at in (0, 3_999, 4_000, 7_999, 8_000, 9_000):
@@ -155,7 +156,7 @@ async def test_ids_are_remembered_through_two_more_half_ttls(sets_kit: Kit) -> N
         start = position(at) if at else START
         old = commit(start, position(at + 1), bucket=now - age, digests=[digest(age)])
         assert (await sets_kit.store.commit(old)).outcome == "OK"
-    _, seen = await sets_kit.store.check([digest(age) for age in (0, 1, 2, 3)], [])
+    seen = (await sets_kit.store.check([digest(age) for age in (0, 1, 2, 3)], [])).committed
     assert seen == {0, 1, 2}
     result = await sets_kit.store.commit(
         commit(position(4), position(5), digests=[digest(age) for age in (3, 2, 1, 0)])
@@ -167,7 +168,7 @@ async def test_an_id_committed_after_the_bucket_changed_is_refused(sets_kit: Kit
     """A batch checks, the bucket changes, another shard commits the id, the batch commits."""
     await adopted(sets_kit)
     await sets_kit.store.adopt("orders/other", 1, START)
-    bucket, _ = await sets_kit.store.check([digest(1)], [])
+    bucket = (await sets_kit.store.check([digest(1)], [])).bucket
     theirs = commit(
         START, position(1), shard="orders/other", bucket=bucket + 1, digests=[digest(1)]
     )

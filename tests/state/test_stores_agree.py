@@ -89,7 +89,8 @@ class BothStores(RuleBasedStateMachine):
         async def call(kit: Kit, cells: Any, counters: Any) -> object:
             held = [cells[holder, name] for name in names]
             counts = [counters[holder, name] for name in names]
-            _, seen = await kit.store.check([digest(number) for number in numbers], held, counts)
+            checked = await kit.store.check([digest(number) for number in numbers], held, counts)
+            seen = checked.committed
             return seen, [each.read() for each in held], [_seen(each) for each in counts]
 
         self.same(map(call, self.kits, self.cells, self.counters))
