@@ -21,17 +21,19 @@ class Parked(msgspec.Struct, frozen=True):
 
     version: str = ""
     keys: frozenset[str] = frozenset()
-    successor: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
 
     def after(self, commit: Commit) -> Parked:
-        """Return what is parked once `commit`, which relied on this, is applied."""
+        """Return what is parked once `commit`, which relied on this, is applied.
+
+        Its version is another one each time that this is called and something has changed.
+        """
         keys = self.keys.union(commit.park)
         redriven = commit.redriven
         if redriven is not None and redriven.empties:
             keys -= {redriven.key}
         elif keys == self.keys:
             return self
-        return Parked(self.successor, keys)
+        return Parked(uuid.uuid4().hex, keys)
 
 
 class Redriven(msgspec.Struct, frozen=True):

@@ -339,7 +339,8 @@ class RedisStateStore:
         if commit.timers or commit.event_clock is not None:
             timers = self.keys.timers(commit.shard)
             arguments += _timer_arguments(commit)
-        parking_keys, parking = self._parking_arguments(commit)
+        parked = None if commit.parked is None else commit.parked.after(commit)
+        parking_keys, parking = self._parking_arguments(commit, parked)
         arguments.append(parking)
         reply = await self._run(
             self._commit,
@@ -360,8 +361,7 @@ class RedisStateStore:
             self._parked = _parked(reply[1], reply[3])
             return CommitResult("PARKING", parked=self._parked, waiting=reply[2])
         if outcome == "OK":
-            if commit.parked is not None:
-                self._parked = commit.parked.after(commit)
+            self._parked = parked or self._parked
             for (cell, value), version in zip(commit.cells, versions, strict=True):
                 if value is not None:
                     cell.committed(value, version)
@@ -500,16 +500,16 @@ class RedisStateStore:
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
 
-    def _parking_arguments(self, commit: Commit) -> tuple[list[str], bytes]:
+    def _parking_arguments(self, commit: Commit, after: Parked | None) -> tuple[list[str], bytes]:
         """Return the keys and the argument that tell a commit's script of what is parked."""
-        if commit.parked is None:
+        if commit.parked is None or after is None:
             return [], b""
         keys, redriven = self.keys, commit.redriven
         named = [*([] if redriven is None else [redriven.key]), *commit.park]
         argument = msgspec.msgpack.encode(
             (
                 commit.parked.version,
-                commit.parked.after(commit).version,
+                after.version,
                 [(key, *records) for key, records in commit.park.items()],
                 () if redriven is None else msgspec.structs.astuple(redriven),
             )

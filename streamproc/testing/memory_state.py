@@ -216,7 +216,7 @@ class MemoryStateStore:
         """Drop all that is parked under a key, as the command line does."""
         self._queues.pop(partition_key, None)
         self._wanted.pop(partition_key, None)
-        self._parked = Parked(self._parked.successor, self._parked.keys - {partition_key})
+        self._parked = Parked(uuid.uuid4().hex, self._parked.keys - {partition_key})
 
     def parked(self) -> dict[str, list[bytes]]:
         """Return the records of each parked key, as JSON, oldest first."""
