@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance inventory crash-campaign model-test dynamodb check lint types bench lock clean
+.PHONY: demo test conformance inventory crash-campaign model-test dynamodb kcl-interop check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -50,6 +50,15 @@ inventory: $(STAMP)
 EXAMPLES ?= 1000
 model-test: $(STAMP)
 	STREAMPROC_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(TEST_ARGS)
+
+# A stream handed to and fro between the real KCL 3 and streamproc, and shared by both; needs Java
+# (a JDK). KCL's jars and the DynamoDB server stay out of this project's own environment.
+kcl-interop: $(STAMP)
+	for tool in kclpy-ext==3.1.3.post4 ministack==1.5.33; do \
+	    $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .kcl/$${tool%%==*} && \
+	    $(BIN)/uv pip install --quiet --python .kcl/$${tool%%==*}/bin/python $$tool || exit 1; done
+	STREAMPROC_KCL=$(CURDIR)/.kcl/kclpy-ext STREAMPROC_MINISTACK=$(CURDIR)/.kcl/ministack \
+	    $(BIN)/python -m pytest tests/interop -s $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

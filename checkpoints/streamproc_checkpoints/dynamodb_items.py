@@ -27,6 +27,9 @@ KEY: Final = "leaseKey"
 
 _TIME: Final = "streamprocTimestamp"
 _INCARNATION: Final = "streamprocIncarnation"
+_COMMITTED: Final = "streamprocCheckpoint"
+"""The checkpoint that the incarnation speaks of: KCL moves the one and leaves ours in place."""
+
 _CREATED: Final = "streamprocStreamCreated"
 _VERSION: Final = ("leaseCounter", "leaseOwner", "checkpointOwner")
 _PENDING: Final = (
@@ -93,6 +96,11 @@ class LeaseItems:
             item[_TIME] = {"N": repr(position.timestamp)}
         if lease.stream_created is not None:
             item[_CREATED] = _number(lease.stream_created)
+        if lease.incarnation:
+            item |= {
+                _INCARNATION: _text(lease.incarnation),
+                _COMMITTED: _text(position.encode()),
+            }
         if self._stream:
             item |= {"streamName": _text(self._stream), "shardId": _text(lease.key)}
         texts = {
@@ -100,7 +108,6 @@ class LeaseItems:
             "checkpointOwner": lease.checkpoint_owner,
             "startingHashKey": lease.starting_hash_key,
             "endingHashKey": lease.ending_hash_key,
-            _INCARNATION: lease.incarnation,
         }
         item |= {name: _text(value) for name, value in texts.items() if value}
         sets = {"parentShardId": lease.parents, "childShardIds": lease.children}
@@ -175,18 +182,20 @@ class LeaseItems:
 
     def _decode(self, item: Mapping[str, Any]) -> Lease:
         created = item.get(_CREATED, {}).get("N")
+        position = self._position(item)
+        is_ours = _optional(item, _COMMITTED) == position.encode()
         return Lease(
             key=item["shardId"]["S"] if self._stream else item[KEY]["S"],
             owner=_optional(item, "leaseOwner"),
             counter=int(item["leaseCounter"]["N"]),
-            checkpoint=self._position(item),
+            checkpoint=position,
             checkpoint_owner=_optional(item, "checkpointOwner"),
             owner_switches=int(item.get("ownerSwitchesSinceCheckpoint", {"N": "0"})["N"]),
             parents=_names(item, "parentShardId"),
             children=_names(item, "childShardIds"),
             starting_hash_key=_optional(item, "startingHashKey"),
             ending_hash_key=_optional(item, "endingHashKey"),
-            incarnation=_optional(item, _INCARNATION),
+            incarnation=_optional(item, _INCARNATION) if is_ours else None,
             stream_created=None if created is None else int(created),
         )
 

@@ -106,6 +106,7 @@ class TestRows:
             "childShardIds": {"SS": ["c"]},
             "startingHashKey": {"S": "0"},
             "endingHashKey": {"S": "9"},
+            "streamprocCheckpoint": {"S": "SHARD_END"},
             "streamprocIncarnation": {"S": "redis-1"},
             "streamprocStreamCreated": {"N": "1700000000"},
         }
@@ -259,7 +260,8 @@ class TestUpdates:
         lease = msgspec.structs.replace(taken(FRESH, "me"), owner_switches=3)
         assert change(lease, checkpointed(lease, Position("7", 2), "redis-1")) == (
             "SET checkpoint = 7, checkpointSubSequenceNumber = 2, leaseCounter = 2, "
-            "ownerSwitchesSinceCheckpoint = 0, streamprocIncarnation = redis-1 "
+            "ownerSwitchesSinceCheckpoint = 0, streamprocIncarnation = redis-1, "
+            "streamprocCheckpoint = 7:2 "
             "REMOVE pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState"
         )
 
@@ -284,6 +286,23 @@ class TestUpdates:
         lease = PLAIN.decode(KCL_ROW)
         assert lease is not None
         assert change(lease, renewed(lease)) == "SET leaseCounter = 18"
+
+
+class TestIncarnation:
+    """Of which Redis a checkpoint speaks; KCL moves checkpoints and knows of no Redis."""
+
+    LEASE = msgspec.structs.replace(
+        taken(FRESH, "me"), checkpoint=Position(SEQUENCE, 3), incarnation="redis-1"
+    )
+
+    def test_it_is_known_of_a_checkpoint_of_ours(self) -> None:
+        assert PLAIN.decode(PLAIN.encode(self.LEASE)) == self.LEASE
+
+    def test_it_is_not_of_a_checkpoint_that_kcl_has_moved(self) -> None:
+        row = PLAIN.encode(self.LEASE) | {"checkpoint": {"S": SEQUENCE + "0"}}
+        lease = PLAIN.decode(row)
+        assert lease is not None
+        assert lease.incarnation is None
 
 
 class TestWhetherAnUpdateLanded:
