@@ -83,6 +83,8 @@ class Link:
         try:
             if not self._refusing:
                 await self._connect(reader, writer)
+        except asyncio.CancelledError:
+            pass  # by `_end_all`; asyncio's servers take a cancelled handler for a failed one
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -99,10 +101,10 @@ class Link:
         try:
             await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            up_writer.close()
             for half in halves:
                 half.cancel()
             await asyncio.gather(*halves, return_exceptions=True)
-            up_writer.close()
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):  # a reset ends a connection as a close does

@@ -39,14 +39,15 @@ class Delay(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Late(msgspec.Struct, frozen=True):
+class Late(msgspec.Struct, eq=False):
     """The client's connection ends at once; the request reaches the server when it is released.
 
-    `executed` is set by the proxy once the server has answered it.
+    `executed` is set by the proxy once the server has answered it, with `answer`.
     """
 
     released: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     executed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    answer: bytes = b""
 
 
 Fault: TypeAlias = CutBefore | CutAfter | Delay | Late
@@ -121,8 +122,8 @@ class FaultProxy:
                     await self._round_trips(reader, writer, *upstream)
             finally:
                 upstream[1].close()
-        except ConnectionRefusedError:
-            pass  # the server is gone: so is the client's connection
+        except (ConnectionRefusedError, asyncio.CancelledError):
+            pass  # the server is gone, or the proxy is: so is the client's connection
         finally:
             writer.close()
             self._tasks.discard(task)
@@ -148,6 +149,7 @@ class FaultProxy:
             up_writer.write(message)
             answer = await read_message(up_reader)
             if isinstance(fault, Late):
+                fault.answer = answer
                 fault.executed.set()
             if isinstance(fault, (CutAfter, Late)):
                 return

@@ -167,6 +167,13 @@ class RedisBackend:
         await self._client.flushall()
         await self._proxy.__aenter__()
 
+    async def clear(self) -> None:
+        """Hold nothing any more."""
+        await self._client.flushall()
+        for client in self._clients:
+            await client.aclose()
+        self._clients.clear()
+
     def stores(self) -> Sequence[StateStore]:
         client = connect_redis(self._proxy.url, 5.0)
         self._clients.append(client)
