@@ -7,6 +7,7 @@ from streamproc.context import Context, Counters, States
 from streamproc.entries import read_options
 from streamproc.errors import ConfigError, ProcessorError, Reject, Retry, StreamprocError
 from streamproc.events.event import Event
+from streamproc.page import Page, PageAnswer, PageRequest
 from streamproc.processor import Key, Policy, Processor, on
 from streamproc.sinks.sink import OutgoingEvent, Sink, open_sink
 from streamproc.state.counters import Counter, CounterValues
@@ -21,6 +22,9 @@ __all__ = [
     "Event",
     "Key",
     "OutgoingEvent",
+    "Page",
+    "PageAnswer",
+    "PageRequest",
     "Policy",
     "Processor",
     "ProcessorError",

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Literal, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, get_args, get_origin, overload
 
 import msgspec
 from typing_extensions import TypeVar
@@ -14,7 +14,11 @@ from typing_extensions import TypeVar
 from streamproc.context import Context
 from streamproc.errors import ProcessorError
 from streamproc.events.event import Event
+from streamproc.page import Page
 from streamproc.state.cell import Codec
+
+if TYPE_CHECKING:
+    from streamproc.state_reader import StateReader
 
 __all__ = ["Handler", "Key", "Policy", "Processor", "codec_of", "handlers_of", "key_parts",
            "key_text", "on"]  # fmt: skip
@@ -155,6 +159,14 @@ class Processor(Generic[S]):
                 and not isinstance(arguments[0], TypeVar)
             ):
                 cls.state_type = arguments[0]
+
+    def pages(self, states: StateReader) -> Sequence[Page]:
+        """Return HTTP pages to serve on the worker's port, beside its own; none by default.
+
+        Args:
+            states: reads this and other processors' states in the pages.
+        """
+        return ()
 
     async def start(self) -> None:
         """Prepare what handlers need, such as a client; called once in the worker's loop."""

@@ -13,6 +13,7 @@ from streamproc.errors import StateStoreError
 from streamproc.processor import Key, Processor, codec_of, key_parts, key_text
 from streamproc.redis_client import TimedRedis, connect_redis, redis_address
 from streamproc.redis_cluster import ClusterRedis
+from streamproc.sinks.sink import OutgoingEvent
 from streamproc.state.counters import CounterValues, Counts
 from streamproc.state.keys import Keys, group_key, partition_of_key
 
@@ -178,6 +179,31 @@ class StateReader:
                 counters = _counters(processor, full.removeprefix(prefix), full, fields)
                 if counters is not None:
                     yield counters
+
+    async def outbox(self) -> AsyncIterator[OutgoingEvent]:
+        """Yield the emitted events that no sink has taken yet; of each partition the oldest first.
+
+        Raises:
+            StateStoreError: Redis does not answer.
+        """
+        for keys in await self._all_keys():
+            start = "-"
+            while page := await self._outbox_page(keys.outbox, start):
+                for _, fields in page:
+                    yield OutgoingEvent(
+                        id=fields[b"id"].decode(),
+                        type=fields[b"type"].decode(),
+                        key=fields[b"key"].decode(),
+                        cause=fields[b"cause"].decode(),
+                        data=fields[b"data"],
+                    )
+                start = f"({page[-1][0].decode()}"
+
+    async def _outbox_page(self, name: str, start: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        page: Any = await self._answered(
+            lambda: self._client.xrange(name, start, "+", _SCANNED_AT_ONCE)
+        )
+        return cast("list[tuple[bytes, dict[bytes, bytes]]]", page)
 
     async def _fields(self, full: str) -> dict[bytes, bytes]:
         answer: Any = await self._answered(

@@ -54,7 +54,10 @@ class Patience:
 
 
 async def supervise(
-    config: Config, child_command: Sequence[str], patience: Patience | None = None
+    config: Config,
+    child_command: Sequence[str],
+    patience: Patience | None = None,
+    paths: Sequence[str] = (),
 ) -> int:
     """Run `worker.processes` workers until told to stop; return the exit code.
 
@@ -62,11 +65,12 @@ async def supervise(
         config: the settings.
         child_command: starts one worker; `--set` options are added to it.
         patience: how to deal with workers that die.
+        paths: those of the pages that processors add.
 
     Raises:
         ConfigError: the HTTP port cannot be had.
     """
-    return await Supervisor(config, child_command, patience).run()
+    return await Supervisor(config, child_command, patience, paths=paths).run()
 
 
 class Supervisor:
@@ -83,7 +87,9 @@ class Supervisor:
         child_command: Sequence[str],
         patience: Patience | None = None,
         rng: random.Random | None = None,
+        paths: Sequence[str] = (),
     ) -> None:
+        self._paths = paths
         self._config = config
         self._command = list(child_command)
         self._patience = patience or Patience()
@@ -106,7 +112,7 @@ class Supervisor:
                 WorkerProcess(number=number, socket=str(directory / f"{number}.sock"))
                 for number in range(config.worker.processes)
             ]
-            pages = FleetPages(workers, config.group, config.stream.name)
+            pages = FleetPages(workers, config.group, config.stream.name, self._paths)
             async with serve_pages(pages, config.http) as server:
                 log.info("%d worker processes; state at %s", len(workers), server)
                 try:

@@ -36,6 +36,7 @@ from streamproc.leases.stores import open_store, roster_options, store_options
 from streamproc.leases.thread import CoordinatorThread
 from streamproc.observability.looplag import LoopLag
 from streamproc.observability.status import LeaseStatus, WorkerStatus
+from streamproc.page import Page
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
 from streamproc.pipeline.resume import incarnation_of
@@ -52,6 +53,7 @@ from streamproc.state.dedupe import claim_layout
 from streamproc.state.partitions import claim_partitions
 from streamproc.state.replication import ReplicaWait
 from streamproc.state.store import RedisStateStore
+from streamproc.state_reader import StateReader
 
 __all__ = ["Worker", "initial_position"]
 
@@ -85,6 +87,12 @@ class Worker:
         self._processors = processors
         client = connect_redis(config.redis.url, config.redis.timeout, cluster=config.redis.cluster)
         self._redis = client
+        self._reader = StateReader(
+            config.redis.url,
+            config.group,
+            timeout=config.redis.timeout,
+            cluster=config.redis.cluster,
+        )
         wait = ReplicaWait(config.redis.wait_replicas, config.redis.wait_timeout)
         self._stores = tuple(
             RedisStateStore(
@@ -153,6 +161,7 @@ class Worker:
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._redis.aclose)
+            stack.push_async_callback(self._reader.aclose)
             kinesis = await stack.enter_async_context(
                 open_kinesis(self._config.stream, self._config.read)
             )
@@ -189,6 +198,10 @@ class Worker:
     def stop(self) -> None:
         """Take no more, drain, release, and have `run` return; safe to call twice."""
         self._stopping.set()
+
+    def pages(self) -> list[Page]:
+        """Return the HTTP pages that the processors add."""
+        return [page for processor in self._processors for page in processor.pages(self._reader)]
 
     # StatusSource.
 

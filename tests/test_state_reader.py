@@ -25,6 +25,7 @@ from streamproc.pipeline.transaction import Transactor
 from streamproc.position import TRIM_HORIZON
 from streamproc.redis_client import connect_redis
 from streamproc.state.cache import CellCache
+from streamproc.state.keys import Keys
 from streamproc.state.partitions import claim_partitions
 from streamproc.state.store import RedisStateStore
 from streamproc.testing import EmbeddedCluster, Harness
@@ -180,3 +181,17 @@ async def test_a_redis_that_is_away_is_told() -> None:
             await reader.get("shelves", "x")
     with pytest.raises(ConfigError, match="group"):
         StateReader("redis://127.0.0.1:1/0", "{bad}")
+
+
+async def test_what_waits_in_the_outbox_is_read_in_order(
+    redis_url: str, reader: StateReader
+) -> None:
+    client = connect_redis(redis_url, 5.0)
+    await claim_partitions(client, GROUP, 2)
+    keys = [Keys(GROUP, number) for number in range(2)]
+    for number in range(1_203):
+        entry = {"id": number, "type": "T", "key": "k", "cause": "c", "data": b"{}"}
+        await client.xadd(keys[number % 2].outbox, entry)  # type: ignore[arg-type]
+    await client.aclose()
+    events = [int(event.id) async for event in reader.outbox()]
+    assert events == [*range(0, 1_203, 2), *range(1, 1_203, 2)]

@@ -7,9 +7,18 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from streamproc import ConfigError, Context, Event, Processor, Reject, on
+from streamproc import (
+    ConfigError,
+    Context,
+    Event,
+    Page,
+    Processor,
+    Reject,
+    StateReader,
+    on,
+)
 from streamproc_inventory import changes as c
-from streamproc_inventory import split
+from streamproc_inventory import reading, split
 from streamproc_inventory.alerts import crossings
 from streamproc_inventory.book import Limits
 from streamproc_inventory.changes import Change, line_key
@@ -39,7 +48,13 @@ from streamproc_inventory.notices import (
 )
 from streamproc_inventory.split import LineChange, StockKey
 from streamproc_inventory.stock import Entry, Finding, Outcome, Stock
-from streamproc_inventory.timers import GapDue, OverdueChange, ReservationDue, ReviewDue
+from streamproc_inventory.timers import (
+    GapDue,
+    LocationOpened,
+    OverdueChange,
+    ReservationDue,
+    ReviewDue,
+)
 
 __all__ = ["InventoryProcessor"]
 
@@ -348,6 +363,19 @@ class InventoryProcessor(Processor[Stock]):
             self._plan_review(due.sku, due.location_id, stock, ctx)
         self._tell((due.sku, due.location_id), stock, before, outcome, ctx)
 
+    @on(
+        LocationOpened,
+        key=lambda opened: (opened.sku, opened.location_id),
+        counters=lambda opened: [(opened.sku,)],
+    )
+    def open_location(self, opened: LocationOpened, ctx: Context[Stock]) -> None:
+        """List a new stock; by a timer, so that no other event needs the list."""
+        ctx.counters[opened.sku,].add(opened.location_id)
+
+    def pages(self, states: StateReader) -> Sequence[Page]:
+        """Return /inventory/{sku} and /inventory/{sku}/{location}."""
+        return reading.pages(self, states, self._locations)
+
     # What all of them share.
 
     def _receive(self, event: StockReceived | ItemBackInStock, ctx: Context[Stock]) -> None:
@@ -405,6 +433,9 @@ class InventoryProcessor(Processor[Stock]):
         if is_new and outcome.entries and isinstance(outcome.entries[0].change, _TAKES_GOODS):
             text = "the first thing known of this stock is that somebody takes from it"
             outcome.findings.append(Finding("unknown-stock", event_id, 0, text))
+        if is_new and not self._locations:
+            opened = LocationOpened(sku=key[0], location_id=key[1])
+            ctx.schedule(ctx.arrival_time, opened, id=f"open:{key[0]}|{key[1]}", clock="wall")
         self._tell(key, stock, before, outcome, ctx, had_parked)
 
     def _tell(

@@ -7,7 +7,7 @@ from typing import Literal
 from streamproc import Event
 from streamproc_inventory.changes import Change
 
-__all__ = ["GapDue", "OverdueChange", "ReservationDue", "ReviewDue"]
+__all__ = ["GapDue", "LocationOpened", "OverdueChange", "ReservationDue", "ReviewDue"]
 
 
 class ReservationDue(Event, type="ReservationDue", version=1, rename="camel"):
@@ -59,6 +59,13 @@ class OverdueChange(Event, type="OverdueChange", version=1, rename="camel"):
 
 class ReviewDue(Event, type="StockReviewDue", version=1, rename="camel"):
     """It is time to look for lines whose order has not come."""
+
+    sku: str
+    location_id: str
+
+
+class LocationOpened(Event, type="LocationOpened", version=1, rename="camel"):
+    """A stock was heard of for the first time: it is to be listed with the others of its item."""
 
     sku: str
     location_id: str

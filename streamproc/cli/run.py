@@ -55,7 +55,8 @@ def run(
     # Also with several processes: a mistake shows here, once, not in every child.
     worker = Worker(settings, load_processors(settings.processors))
     if settings.worker.processes > 1:
-        sys.exit(run_loop(supervise(settings, _child_command(config, assignments))))
+        paths = [page.path for page in worker.pages()]
+        sys.exit(run_loop(supervise(settings, _child_command(config, assignments), paths=paths)))
     run_loop(run_worker(settings, worker))
 
 
@@ -86,5 +87,5 @@ async def run_worker(settings: Config, worker: Worker) -> None:
         loop.add_signal_handler(number, on_signal, number)
     exit_when_parent_dies(settings.worker.drain_timeout)
     calm_collector()
-    async with serve(worker, settings.http, worker_registry(worker)):
+    async with serve(worker, settings.http, worker_registry(worker), worker.pages()):
         await worker.run()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -18,11 +20,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from streamproc.observability.http import Pages
+from streamproc.page import Page, PageAnswer, PageRequest
 
 __all__ = ["FleetCollector", "FleetPages", "WorkerProcess"]
 
 # A scraper gives up after 10 s; a worker that takes longer than this stands still.
 _TIMEOUT_S: Final = 5.0
+_PASSED_ON: Final = frozenset({"accept", "if-none-match"})
+_PASSED_BACK: Final = frozenset({"cache-control", "etag"})
 
 
 class WorkerProcess(msgspec.Struct, kw_only=True):
@@ -51,12 +56,20 @@ class FleetPages(Pages):
         workers: the workers, as the supervisor keeps them up to date.
         group: consumer group.
         stream: stream name.
+        paths: those of the processors' pages; any worker is asked for them.
     """
 
-    def __init__(self, workers: Sequence[WorkerProcess], group: str, stream: str) -> None:
+    def __init__(
+        self,
+        workers: Sequence[WorkerProcess],
+        group: str,
+        stream: str,
+        paths: Sequence[str] = (),
+    ) -> None:
         self._workers = workers
         self._group = group
         self._stream = stream
+        self._paths = paths
 
     def is_live(self) -> bool:
         """See `Pages.is_live`."""
@@ -95,6 +108,25 @@ class FleetPages(Pages):
         }
         encode, content_type = choose_encoder(accept)
         return encode(FleetCollector(self._workers, texts, self._group, self._stream)), content_type
+
+    def more(self) -> Sequence[Page]:
+        """Return the processors' pages, which ask a worker in turn."""
+        return [Page(path, self._asking(path)) for path in self._paths]
+
+    def _asking(self, path: str) -> Callable[[PageRequest], Awaitable[PageAnswer]]:
+        async def answer(request: PageRequest) -> PageAnswer:
+            filled = path
+            for name, value in request.parts.items():
+                filled = filled.replace(f"{{{name}}}", quote(value, safe=""))
+            target = f"{filled}?{urlencode(request.query)}" if request.query else filled
+            headers = {n: v for n, v in request.headers.items() if n in _PASSED_ON}
+            for worker in random.sample(self._workers, len(self._workers)):
+                found = await _fetch(worker.socket, target, headers)
+                if found is not None:
+                    return found
+            return PageAnswer(status=503, body=b'{"error":"no worker answers; try again"}')
+
+        return answer
 
     async def _ask(self, path: str) -> list[tuple[WorkerProcess, tuple[int, str] | None]]:
         workers = list(self._workers)
@@ -152,6 +184,25 @@ class FleetCollector(Collector):
                     for sample in family.samples
                 ]
         return merged
+
+
+async def _fetch(socket: str, target: str, headers: dict[str, str]) -> PageAnswer | None:
+    """Return a worker's answer as it is; None when nobody answers there."""
+    connector: Any = aiohttp.UnixConnector(socket)
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get(f"http://worker{target}", headers=headers) as answer,
+        ):
+            return PageAnswer(
+                status=answer.status,
+                body=await answer.read(),
+                content_type=answer.headers.get("Content-Type", "application/octet-stream"),
+                headers={n: v for n, v in answer.headers.items() if n.lower() in _PASSED_BACK},
+            )
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return None
 
 
 async def _get(socket: str, path: str) -> tuple[int, str] | None:

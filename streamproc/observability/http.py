@@ -1,10 +1,11 @@
-"""/live, /ready, /metrics and /status over HTTP, on one port or unix socket."""
+"""/live, /ready, /metrics, /status and processors' pages over HTTP, on one port or unix socket."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
@@ -16,8 +17,11 @@ from prometheus_client.registry import Collector
 from streamproc.config import HttpConfig
 from streamproc.errors import ConfigError
 from streamproc.observability.status import StatusSource, WorkerStatus
+from streamproc.page import Page, PageAnswer, PageRequest
 
 __all__ = ["HttpServer", "Pages", "WorkerPages", "serve", "serve_pages"]
+
+log = logging.getLogger(__name__)
 
 _INDEX: Final = """streamproc
 /live     200 while the process should be left running
@@ -25,6 +29,7 @@ _INDEX: Final = """streamproc
 /metrics  Prometheus metrics
 /status   the whole state as JSON
 """
+_OWN: Final = frozenset({"/", "/live", "/ready", "/metrics", "/status"})
 _NOT_READY: Final = {
     "starting": "starting: the stream, Redis and the lease store have not all answered yet",
     "running": "running, but the leases have not been looked at yet",
@@ -54,6 +59,10 @@ class Pages(Protocol):
         """Return the metrics and their content type, in a form that the Accept header allows."""
         ...
 
+    def more(self) -> Sequence[Page]:
+        """Return the pages that processors add."""
+        ...
+
 
 class WorkerPages:
     """One worker's pages.
@@ -61,11 +70,15 @@ class WorkerPages:
     Args:
         source: the worker.
         registry: what /metrics shows.
+        more: its processors' pages.
     """
 
-    def __init__(self, source: StatusSource, registry: Collector) -> None:
+    def __init__(
+        self, source: StatusSource, registry: Collector, more: Sequence[Page] = ()
+    ) -> None:
         self._source = source
         self._registry = registry
+        self._more = more
 
     def is_live(self) -> bool:
         """See `Pages.is_live`."""
@@ -84,6 +97,10 @@ class WorkerPages:
         """See `Pages.metrics`."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
+
+    def more(self) -> Sequence[Page]:
+        """See `Pages.more`."""
+        return self._more
 
 
 class HttpServer:
@@ -107,7 +124,7 @@ class HttpServer:
 
 @asynccontextmanager
 async def serve(
-    source: StatusSource, config: HttpConfig, registry: Collector
+    source: StatusSource, config: HttpConfig, registry: Collector, more: Sequence[Page] = ()
 ) -> AsyncIterator[HttpServer]:
     """Serve a worker's state for as long as the context is open.
 
@@ -115,11 +132,12 @@ async def serve(
         source: the worker.
         config: where to listen; with neither a port nor a socket nothing is served.
         registry: what /metrics shows, as `worker_registry` makes it.
+        more: pages of the processors.
 
     Raises:
-        ConfigError: the port or socket cannot be had.
+        ConfigError: the port or socket cannot be had, or two pages have one path.
     """
-    async with serve_pages(WorkerPages(source, registry), config) as server:
+    async with serve_pages(WorkerPages(source, registry, more), config) as server:
         yield server
 
 
@@ -182,7 +200,34 @@ def _application(pages: Pages) -> web.Application:
     application.router.add_get("/ready", _page(_ready, pages))
     application.router.add_get("/status", _page(_status, pages))
     application.router.add_get("/metrics", _page(_metrics, pages))
+    seen = set(_OWN)
+    for page in pages.more():
+        if page.path in seen:
+            raise ConfigError(f"two pages are at {page.path}; run their processors apart")
+        seen.add(page.path)
+        application.router.add_get(page.path, _of_processor(page))
     return application
+
+
+def _of_processor(page: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        asked = PageRequest(
+            parts=dict(request.match_info),
+            query=dict(request.query),
+            headers={name.lower(): value for name, value in request.headers.items()},
+        )
+        try:
+            answer = await page.answer(asked)
+        except Exception:  # A page is the plugin's code: its failure is this request's alone.
+            log.exception("the page %s failed", page.path)
+            answer = PageAnswer(status=500, body=b'{"error":"see the worker\'s log"}')
+        return web.Response(
+            status=answer.status,
+            body=answer.body,
+            headers={"Content-Type": answer.content_type, **answer.headers},
+        )
+
+    return handle
 
 
 def _page(

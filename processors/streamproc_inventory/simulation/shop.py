@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final, Literal
 
@@ -458,9 +458,3 @@ def _parts(line: OrderLine) -> list[tuple[str, int]]:
     """Return (sku, units) of what an order's line moves."""
     parts = [(part.sku, part.quantity * line.quantity) for part in line.components]
     return parts or [(line.sku, line.quantity)]
-
-
-def until(moment: datetime, settings: ShopSettings) -> ShopSettings:
-    """Return the settings of a shop whose day ends at a moment."""
-    start = moment.astimezone(UTC) - timedelta(hours=settings.hours)
-    return msgspec.structs.replace(settings, start=start)
