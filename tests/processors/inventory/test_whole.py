@@ -84,11 +84,9 @@ def read_csv(path: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("partitions", [1, 3])
-async def test_a_day_of_a_shop(group: Group, tmp_path: Path, partitions: int) -> None:
+async def test_a_day_of_a_shop(group: Group, tmp_path: Path) -> None:
     books, place, port = tmp_path / "books.csv", str(tmp_path / "ledger"), free_port()
     settings = group.settings() | {
-        "redis.partitions": partitions,
         "processors.inventory.gap_timeout": 3_600,
         "outbox.sink": "inventory-ledger",
         "outbox.options.path": place,
