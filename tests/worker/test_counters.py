@@ -1,0 +1,110 @@
+"""Counters that all shards of several workers add to are exact in the end, whatever happens."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from streamproc import Context, StateReader, on
+from streamproc.testing import LocalKinesis
+from tests.faults.proxy import CutAfter, FaultProxy
+from tests.worker.group import Group
+from tests.worker.ledger import Account, Entry, Ledger
+from tests.worker.process import WorkerProcess
+from tests.worker.test_redis_trouble import put_back, snapshot
+
+ACCOUNTS = [f"account-{n}" for n in range(12)]
+
+
+class CountingLedger(Ledger):
+    """Counts all entries in one place, besides; a negative one takes back what it counted."""
+
+    name = "ledger"
+
+    @on(Entry, key="account", counters=lambda entry: ["all"])
+    def book(self, event: Entry, ctx: Context[Account]) -> None:
+        everything = ctx.counters["all"]
+        everything.add("entries")
+        everything.add("by-rest", 1, bucket=event.number % 5)
+        everything.max("most", event.number)
+        everything.distinct("accounts", event.account)
+        super().book(event, ctx)
+
+
+@pytest.fixture
+async def group(local_kinesis: LocalKinesis, redis_url: str) -> AsyncIterator[Group]:
+    async with Group(local_kinesis, redis_url, shards=4) as made:
+        yield made
+
+
+async def everything_is_counted_once(group: Group, count: int) -> None:
+    async with StateReader(group.redis_url, group.name) as reader:
+        stored = await reader.get_counters("ledger", "all")
+    assert stored is not None
+    assert stored.values.values == {"entries": count * len(ACCOUNTS), "most": count - 1}
+    assert sum(stored.values.buckets["by-rest"].values()) == count * len(ACCOUNTS)
+    assert stored.values.distinct == {"accounts": len(ACCOUNTS)}
+    for account in ACCOUNTS:
+        assert await group.numbers(account) == list(range(count))
+
+
+async def test_workers_share_a_counter_without_conflicts(group: Group) -> None:
+    group.publish_entries(range(60), ACCOUNTS)
+    group.publish_entries(range(20), ACCOUNTS)
+    group.publish_entries([-1, -2], ACCOUNTS)
+    for _ in range(2):
+        group.start(CountingLedger(), batch__records=20)
+    group.publish_entries(range(60, 100), ACCOUNTS)
+    await group.until(lambda: group.counted("records") == 122 * len(ACCOUNTS))
+    await everything_is_counted_once(group, 100)
+    assert group.counted("conflicts") == 0
+    assert group.counted("dead_letters") == 2 * len(ACCOUNTS)
+
+
+async def test_lost_answers_count_nothing_twice(group: Group, redis_url: str) -> None:
+    async with FaultProxy(redis_url) as proxy:
+        group.start(CountingLedger(), redis__url=proxy.url, leases__store="memory",
+                    batch__records=10)  # fmt: skip
+        await group.until(lambda: group.shards_adopted(4))
+        proxy.on("commit", CutAfter(), times=8)
+        group.publish_entries(range(40), ACCOUNTS)
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 40))
+        await everything_is_counted_once(group, 40)
+        assert proxy.broken == {"commit": 8}
+
+
+async def test_counters_are_rebuilt_with_an_older_redis(group: Group) -> None:
+    group.defaults["leases.store"] = "memory"
+    for _ in range(2):
+        group.start(CountingLedger())
+    group.publish_entries(range(10), ACCOUNTS)
+    await group.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    old = await snapshot(group)
+    group.publish_entries(range(10, 30), ACCOUNTS)
+    await group.until_booked(dict.fromkeys(ACCOUNTS, 30))
+    await put_back(group, old)
+    group.publish_entries(range(30, 40), ACCOUNTS)
+    await group.until_booked(dict.fromkeys(ACCOUNTS, 40))
+    await everything_is_counted_once(group, 40)
+
+
+@pytest.mark.process
+async def test_a_killed_workers_counts_are_exact(group: Group, tmp_path: Path) -> None:
+    use = {"processors.ledger.use": "tests.worker.test_counters:CountingLedger"}
+    workers = [WorkerProcess(group, tmp_path, name, **use) for name in ("one", "two")]
+    try:
+        for worker in workers:
+            await worker.start()
+        for first in range(0, 200, 20):
+            group.publish_entries(range(first, first + 20), ACCOUNTS)
+            if first == 100:
+                await group.until_booked(dict.fromkeys(ACCOUNTS[:1], 40))
+                workers[0].signal(signal.SIGKILL)
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 200))
+        await everything_is_counted_once(group, 200)
+    finally:
+        for worker in workers:
+            await worker.aclose()
