@@ -7,8 +7,9 @@
 -- that is another one all parked keys}.
 --
 -- KEYS: sets of ids, or the ids...; state keys..., counter keys...
--- ARGV: number of ids, number of sets or 0, number of state keys, number of counter keys; ids... if
---       there are sets; the version the caller holds of each state key..., and counter key...
+-- ARGV: number of ids, number of sets or 0, number of state keys, number of counter keys; the ids,
+--       packed, if there are sets; the version the caller holds of each state key..., and
+--       counter key...
 -- Returns {now in ms, {index of each committed id}, {index, version, value, schema of each newer
 --          state}, {index, fields and values of each newer counter}, what is said above};
 -- indexes count from 0; a state that does not exist has version 0 and value ''.
@@ -42,6 +43,6 @@ for i = counters_at, #KEYS do
 end
 local now = redis.call('TIME')
 return {
-  now[1] * 1000 + math.floor(now[2] / 1000), marked_ids(1, sets, 5, ids), states, counters,
+  now[1] * 1000 + math.floor(now[2] / 1000), marked_ids(1, sets, ARGV[5], ids), states, counters,
   parking_now,
 }

@@ -5,7 +5,7 @@
 --       and if it is about timers: timers, by event time, by the wall clock
 -- ARGV: shard field, epoch, position the batch starts from, position it reaches,
 --       ms to keep the marks, number of ids, number of state keys, number of outbox entries,
---       number of dead letters, number of counters, number of sets or 0; ids... if there are sets;
+--       number of dead letters, number of counters, number of sets or 0; the ids, packed, if there are sets;
 --       for each state key: version it was read at, its next version, new value or '', ms to keep it
 --       or 0, new schema or '' if it stays;
 --       for each counter: its next version, ms to keep it or 0, number of HyperLogLogs,
@@ -63,16 +63,16 @@ local entries, counters = {tonumber(ARGV[8]), tonumber(ARGV[9])}, tonumber(ARGV[
 local sets = tonumber(ARGV[11])
 local at = 12
 
-local refused = marked_ids(4, sets, at, ids)
+local packed = ARGV[at]
+at = at + 1
+
+local refused = marked_ids(4, sets, packed, ids)
 if #refused > 0 then
   table.insert(refused, 1, 'DUPLICATE')
   return refused
 end
 
-local states_at, first_state = at, 4 + ids
-if sets > 0 then
-  states_at, first_state = at + ids, 4 + sets
-end
+local states_at, first_state = at, 4 + (sets > 0 and sets or ids)
 refused = {'CONFLICT'}
 for i = 0, states - 1 do
   if (redis.call('HGET', KEYS[first_state + i], 'v') or '0') ~= ARGV[states_at + 5 * i] then
@@ -130,7 +130,7 @@ if key_at < #KEYS then
   redis.call('ZCARD', KEYS[key_at + 2])
 end
 
-mark_ids(4, sets, at, ids, ARGV[5])
+mark_ids(4, sets, packed, ids, ARGV[5])
 for i = 0, states - 1 do
   local own = states_at + 5 * i
   if ARGV[own + 2] ~= '' then

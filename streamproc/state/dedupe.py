@@ -36,8 +36,8 @@ class Marks(Protocol):
         """Return how many of the keys are sets of ids."""
         ...
 
-    def arguments(self, digests: Sequence[bytes]) -> Sequence[bytes]:
-        """Return the ids as far as they are no keys."""
+    def packed(self, digests: Sequence[bytes]) -> bytes:
+        """Return the ids as far as they are no keys, one after the other."""
         ...
 
 
@@ -62,8 +62,8 @@ class _SetMarks:
     def sets(self, keys: Sequence[str | bytes]) -> int:
         return len(keys)
 
-    def arguments(self, digests: Sequence[bytes]) -> Sequence[bytes]:
-        return digests
+    def packed(self, digests: Sequence[bytes]) -> bytes:
+        return b"".join(digests)
 
 
 class _KeyMarks:
@@ -81,8 +81,8 @@ class _KeyMarks:
     def sets(self, keys: Sequence[str | bytes]) -> int:
         return 0
 
-    def arguments(self, digests: Sequence[bytes]) -> Sequence[bytes]:
-        return ()
+    def packed(self, digests: Sequence[bytes]) -> bytes:
+        return b""
 
 
 def marks_of(layout: Layout, keys: Keys, bucket_ms: int) -> Marks:

@@ -271,7 +271,7 @@ class RedisStateStore:
                     self._marks.sets(marks),
                     len(cells),
                     len(counters),
-                    *self._marks.arguments(digests),
+                    self._marks.packed(digests),
                     *[cell.version for cell in cells],
                     *[counter.stored.version for counter in counters],
                     self._parked.version,
@@ -319,7 +319,7 @@ class RedisStateStore:
             len(commit.dead_letters),
             len(commit.counters),
             self._marks.sets(marks),
-            *self._marks.arguments(commit.digests),
+            self._marks.packed(commit.digests),
         ]
         versions = [new_version() for _ in commit.cells]
         for (cell, value), version in zip(commit.cells, versions, strict=True):
