@@ -35,6 +35,7 @@ class Engine(msgspec.Struct, frozen=True):
         sleep: waits; virtual in tests.
         rng: jitter; seeded in tests.
         wall_clock: seconds since the epoch.
+        clock: monotonic seconds.
     """
 
     group: str
@@ -49,6 +50,7 @@ class Engine(msgspec.Struct, frozen=True):
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     rng: random.Random = msgspec.field(default_factory=random.Random)
     wall_clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         if len(self.stores) != self.routes.partitions:

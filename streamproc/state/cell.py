@@ -123,14 +123,16 @@ class StateCell:
     """A state value of one key, shared by the batches of a worker.
 
     `raw`, `version` and `schema` are what Redis holds (None and 0 for a key that does not exist).
-    What handlers read and change is a value decoded from `raw`; `reset` forgets it.
+    What handlers read and change is a value decoded from `raw`; `reset` forgets it. `is_held` tells
+    whether these were learnt from Redis, be it some time ago.
     """
 
-    __slots__ = ("_value", "codec", "key", "raw", "schema", "version")
+    __slots__ = ("_value", "codec", "is_held", "key", "raw", "schema", "version")
 
     def __init__(self, key: str, codec: Codec) -> None:
         self.key = key
         self.codec = codec
+        self.is_held = False
         self.version = 0
         self.raw: bytes | None = None
         self.schema = 1

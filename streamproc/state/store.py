@@ -143,6 +143,10 @@ class StateStore(Protocol):
         """Bring states and counters up to date; tell which ids are committed, what is parked."""
         ...
 
+    def bucket(self) -> int:
+        """Return the dedupe bucket, by the store's clock as far as it is known here."""
+        ...
+
     async def commit(self, commit: Commit) -> CommitResult:
         """Apply all of `commit`, or nothing; tell its cells when it was applied.
 
@@ -253,7 +257,7 @@ class RedisStateStore:
     ) -> Checked:
         """See `StateStore.check`."""
         keys = self.keys
-        bucket = self._bucket()
+        bucket = self.bucket()
         while True:
             marks = self._marks.checked(bucket, digests)
             now_ms, seen, states, counts, (outbox, *parking) = await self._run(
@@ -280,6 +284,8 @@ class RedisStateStore:
             self._note_clock(now_ms)
             if len(parking) > 1:
                 self._parked = _parked(*parking)
+            for cell in cells:
+                cell.is_held = True
             for at in range(0, len(states), 4):
                 cells[states[at]].load(states[at + 1], states[at + 2] or None, states[at + 3])
             for at in range(0, len(counts), 2):
@@ -287,6 +293,10 @@ class RedisStateStore:
             if bucket == now_ms // self._bucket_ms:
                 return Checked(bucket, set(seen), self._parked, outbox)
             bucket = now_ms // self._bucket_ms  # our idea of Redis's time was off: look there too
+
+    def bucket(self) -> int:
+        """See `StateStore.bucket`."""
+        return int(self._now_ms() // self._bucket_ms)
 
     async def commit(self, commit: Commit) -> CommitResult:
         """See `StateStore.commit`."""
@@ -522,9 +532,6 @@ class RedisStateStore:
             f"Redis at {redis_address(self._client)}: {str(error) or type(error).__name__}; "
             "check redis.url and that the server accepts writes"
         )
-
-    def _bucket(self) -> int:
-        return int(self._now_ms() // self._bucket_ms)
 
     def _now_ms(self) -> float:
         return time.time() * 1000 + self._clock_lead_ms

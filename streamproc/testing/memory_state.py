@@ -121,9 +121,14 @@ class MemoryStateStore:
             fields = Counts(counter.key) if held is None else held.fields
             if fields.version != counter.stored.version:
                 counter.stored.take(fields)
-        bucket = self.now_ms() // self._bucket_ms
-        committed = set(self._committed(bucket, digests))
-        return Checked(bucket, committed, self._parked, len(self.outbox))
+        for cell in cells:
+            cell.is_held = True
+        committed = set(self._committed(self.bucket(), digests))
+        return Checked(self.bucket(), committed, self._parked, len(self.outbox))
+
+    def bucket(self) -> int:
+        """See `StateStore.bucket`."""
+        return self.now_ms() // self._bucket_ms
 
     async def commit(self, commit: Commit) -> CommitResult:
         """See `StateStore.commit`."""

@@ -129,6 +129,7 @@ class Worker:
             gate=KeyGate(),
             rng=Random(rng.random()),
             wall_clock=world.wall_clock,
+            clock=self.host.time,
         )
         self._pool = ShardPool(
             self._engine,

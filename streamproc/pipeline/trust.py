@@ -1,0 +1,71 @@
+"""Whether a batch may go straight to its commit, without asking Redis first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from streamproc.pipeline.decode import DecodedBatch
+from streamproc.state.store import Checked
+
+__all__ = ["Trust"]
+
+# The check also tells Redis's time, by which ids are filed: it is asked for that often at least.
+_LONGEST_S: Final = 5.0
+_MOST_CHECKS: Final = 64
+
+
+class Trust:
+    """Tells which batches need no check.
+
+    The commit refuses ids that are committed and states that have changed, whatever was checked
+    before. So the check only saves handlers from running in vain, and where nothing is refused it
+    is one of two round trips for nothing. A batch goes without one when all its states are held,
+    its handlers are plain functions (what an `async` one does outside must not be done for a
+    duplicate), and it reads no counters, which no commit refuses. After a refusal the next batches
+    are checked; each refusal in a row doubles their number.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._checked_at = float("-inf")
+        self._last: Checked | None = None
+        self._to_check = 0
+        self._penalty = 1
+
+    def recall(self, bucket: int) -> Checked:
+        """Return what the last check told, for a batch that is covered: nothing of it is committed.
+
+        Args:
+            bucket: the dedupe bucket by now.
+        """
+        assert self._last is not None, "nothing is covered before the first check"
+        return msgspec.structs.replace(self._last, bucket=bucket, committed=set())
+
+    def covers(self, batch: DecodedBatch) -> bool:
+        """Whether the batch may be committed without a check."""
+        return (
+            self._to_check == 0
+            and not (batch.has_async or batch.has_timers or batch.counters)
+            and all(cell.is_held for cell in batch.cells.values())
+            and self._clock() - self._checked_at < _LONGEST_S
+        )
+
+    def checked(self, told: Checked) -> None:
+        """Note what the check of a batch told."""
+        self._checked_at, self._last = self._clock(), told
+        self._to_check = max(0, self._to_check - 1)
+
+    def held(self) -> None:
+        """Note that a batch went through without a check."""
+        self._penalty = 1
+
+    def broken(self) -> None:
+        """Note that one did not, and has to run again."""
+        self._to_check = self._penalty
+        self._penalty = min(_MOST_CHECKS, self._penalty * 2)
