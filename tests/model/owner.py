@@ -84,6 +84,7 @@ class Owner:
         table: where it takes its lease.
         log: the shard.
         batch: most records in a batch; twice as many are read at once.
+        clock: monotonic seconds; where it stands still, a check is trusted for ever.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Owner:
         table: LeaseTable,
         log: ShardLog,
         batch: int,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.shard_id = log.shard_id
         self._stores = tuple(SteppedStore(store) for store in stores)
@@ -105,6 +107,7 @@ class Owner:
             cache=CellCache(1 << 20),
             gate=KeyGate(),
             sleep=lambda seconds: asyncio.sleep(0),
+            clock=clock,
         )
         self.consumer = ShardConsumer(
             engine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -39,7 +40,9 @@ class Story:
     async def take(self, log: ShardLog, batch: int) -> Owner:
         """Return a new owner that has yet to make its first round trip."""
         stores, keys = self.backend.stores(), self.backend.keys
-        owner = Owner(stores, keys, self.table, log, batch)
+        # Each look at the clock is a minute later, so that every batch is checked.
+        minutes = itertools.count(step=60)
+        owner = Owner(stores, keys, self.table, log, batch, clock=lambda: float(next(minutes)))
         self.owners.append(owner)
         await owner.settle()
         return owner
