@@ -71,6 +71,9 @@ class EmbeddedRedis:
             them becomes part of the URL.
         startup_timeout_s: How long the server may take until it answers PING.
 
+    Attributes:
+        settings: What `config` was; changes take effect at the next start.
+
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class EmbeddedRedis:
         self.port = port
         self._given_directory = None if directory is None else Path(directory)
         self._appendonly = appendonly
-        self._config = dict(config or {})
+        self.settings = dict(config or {})
         self._startup_timeout_s = startup_timeout_s
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +98,7 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """The URL of database 0, for `redis.asyncio.from_url`."""
-        password = self._config.get("requirepass")
+        password = self.settings.get("requirepass")
         login = "" if password is None else f":{quote(password, safe='')}@"
         return f"redis://{login}{self.host}:{self.port}/0"
 
@@ -219,7 +222,7 @@ class EmbeddedRedis:
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
         }
-        for name, value in (settings | self._config).items():
+        for name, value in (settings | self.settings).items():
             yield f"--{name}"
             yield value
 
@@ -272,7 +275,7 @@ class EmbeddedRedis:
         except OSError:
             return False
         try:
-            password = self._config.get("requirepass")
+            password = self.settings.get("requirepass")
             if password is not None:
                 writer.write(_command("AUTH", password))
                 await reader.readline()

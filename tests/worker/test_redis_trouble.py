@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ResponseError
 
 from streamproc.testing import EmbeddedRedis, LocalKinesis
 from tests.faults.proxy import CutAfter, FaultProxy
@@ -121,6 +126,116 @@ async def test_a_read_only_redis_is_waited_for(own: Group, server: EmbeddedRedis
     await own.redis.execute_command("REPLICAOF", "NO", "ONE")
     await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
     await in_order_and_once(own, 10)
+
+
+async def test_a_redis_without_memory_is_waited_for(own: Group) -> None:
+    own.start()
+    own.publish_entries(range(5), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    await own.redis.config_set("maxmemory", 1)
+    own.publish_entries(range(5, 10), ACCOUNTS)
+    await own.until(lambda: own.counted("store_errors") > 1)
+    await own.redis.config_set("maxmemory", 0)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+
+
+async def test_a_redis_that_is_busy_with_a_script_is_waited_for(own: Group) -> None:
+    own.start()
+    own.publish_entries(range(5), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    await own.redis.config_set("lua-time-limit", 50)
+    async with redis.asyncio.Redis.from_url(
+        own.redis_url, socket_timeout=None, retry=Retry(NoBackoff(), 0)
+    ) as other:
+        endless = asyncio.create_task(other.eval("while true do end", 0))  # type: ignore[arg-type]
+
+        async def busy() -> bool:
+            try:
+                return not await own.redis.ping()
+            except ResponseError:
+                return True
+
+        await own.until(busy)
+        own.publish_entries(range(5, 10), ACCOUNTS)
+        await own.until(lambda: own.counted("store_errors") > 1)
+        await own.redis.script_kill()
+        with pytest.raises(ResponseError):
+            await endless
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+
+
+async def test_a_redis_that_loads_its_data_is_waited_for(own: Group, server: EmbeddedRedis) -> None:
+    own.start()
+    own.publish_entries(range(5), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    async with own.redis.pipeline(transaction=False) as pipeline:
+        for number in range(2_000):
+            pipeline.set(f"other-{number}", "x")
+        await pipeline.execute()
+    await own.redis.bgrewriteaof()
+
+    async def rewritten() -> bool:
+        info = await own.redis.info("persistence")
+        return not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]
+
+    await own.until(rewritten)
+    server.settings |= {"key-load-delay": "500", "loading-process-events-interval-bytes": "1024"}
+    await server.kill()
+    own.publish_entries(range(5, 10), ACCOUNTS)
+    restarting = asyncio.create_task(server.restart())
+    answers = await answers_until(restarting, own.redis_url)
+    assert BusyLoadingError in answers
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+
+
+async def test_a_redis_that_is_silent_for_longer_than_a_call_may_take_applies_nothing_twice(
+    own: Group, server: EmbeddedRedis
+) -> None:
+    own.start(redis__timeout=0.3, leases__duration=30.0)
+    own.publish_entries(range(5), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 5))
+    server.pause()
+    own.publish_entries(range(5, 10), ACCOUNTS)
+    # Requests reach the server's socket and wait there: it will execute them, with nobody to hear.
+    await own.until(lambda: own.counted("store_errors") > 2)
+    server.resume()
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
+    await in_order_and_once(own, 10)
+    await own.until(lambda: own.counted("records") == 10 * len(ACCOUNTS))
+
+
+async def test_scripts_forgotten_between_any_two_calls(own: Group) -> None:
+    own.start(batch__records=5)
+    flushing = True
+
+    async def flush() -> None:
+        while flushing:
+            await own.redis.script_flush()
+
+    task = asyncio.create_task(flush())
+    own.publish_entries(range(40), ACCOUNTS)
+    await own.until_booked(dict.fromkeys(ACCOUNTS, 40))
+    flushing = False
+    await task
+    await in_order_and_once(own, 40)
+    assert own.counted("store_errors") == 0
+
+
+async def answers_until(task: asyncio.Task[None], url: str) -> set[type]:
+    """Ask a server until a task is done; return the kinds of its errors."""
+    kinds: set[type] = set()
+    async with redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as client:
+        while not task.done():
+            try:
+                await client.get("x")
+            except redis.RedisError as error:
+                kinds.add(type(error))
+            await asyncio.sleep(0)
+    await task
+    return kinds
 
 
 async def snapshot(group: Group) -> dict[bytes, bytes]:
