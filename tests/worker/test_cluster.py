@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -40,6 +40,15 @@ class SpreadGroup(Group):
         keys = self.keys[partition_of_key(account, PARTITIONS)]
         raw: Any = await self.client.hget(keys.state_prefix("ledger") + account, "d")  # type: ignore[misc]
         return [] if raw is None else json.loads(raw)["numbers"]  # type: ignore[no-any-return]
+
+    async def until_booked(self, expected: Mapping[str, int], timeout: float = 30.0) -> None:
+        async def booked() -> bool:
+            try:
+                return all([len(await self.numbers(a)) >= n for a, n in expected.items()])
+            except (redis.RedisError, OSError):
+                return False  # a cluster that is to fail answers our questions no better
+
+        await self.until(booked, timeout)
 
     async def booked_ids(self) -> list[str]:
         found = []
@@ -154,15 +163,34 @@ async def test_a_worker_goes_on_when_a_nodes_replica_takes_over(
         await failed.kill()
         group.publish_entries(range(40, 60), ACCOUNTS)
 
-        async def booked() -> bool:
-            try:
-                return all([len(await group.numbers(a)) >= 60 for a in ACCOUNTS])
-            except (redis.RedisError, OSError):
-                return False
-
-        await group.until(booked, timeout=60)
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 60), timeout=60)
         await group.in_order_and_once(60)
         assert group.counted("store_errors") > 0
+
+
+async def test_a_cluster_that_is_down_is_waited_for(local_kinesis: LocalKinesis) -> None:
+    async with (
+        EmbeddedCluster(primaries=3, node_timeout_ms=300) as cluster,
+        SpreadGroup(local_kinesis, cluster.url, shards=2) as group,
+    ):
+        group.defaults |= {"leases.store": "memory", "redis.timeout": 0.5}
+        group.start()
+        group.publish_entries(range(10), ACCOUNTS)
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 10))
+        silent = await cluster.owner(group.keys[0].positions)
+        silent.pause()
+        other = next(node for node in cluster.nodes if node is not silent)
+        async with redis.asyncio.Redis.from_url(other.url) as client:
+
+            async def down() -> bool:
+                return (await client.cluster("INFO"))["cluster_state"] == "fail"  # type: ignore[no-untyped-call, no-any-return]
+
+            await group.until(down)
+        group.publish_entries(range(10, 20), ACCOUNTS)
+        await group.until(lambda: group.counted("store_errors") > 5)
+        silent.resume()
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 20), timeout=60)
+        await group.in_order_and_once(20)
 
 
 async def test_another_number_of_partitions_is_refused(spread: SpreadGroup) -> None:
