@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance inventory crash-campaign model-test dynamodb kcl-interop check lint types bench lock clean
+.PHONY: demo test conformance simulate simulate-mutations simulate-scale inventory crash-campaign model-test dynamodb kcl-interop check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -25,6 +25,19 @@ test: $(STAMP)
 conformance: $(STAMP)
 	npm install --silent --no-save --no-package-lock --prefix .conformance kinesis-local@0.6.2
 	STREAMPROC_KINESIS_LOCAL=$(CURDIR)/.conformance $(BIN)/python -m pytest tests/conformance $(TEST_ARGS)
+
+# Fleets in virtual time (docs/simulation.md); a failing seed prints how to replay it.
+SEEDS ?= 20000
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+# How many seeds it takes to find each of the bugs that can be put in.
+simulate-mutations: $(STAMP)
+	$(BIN)/python -m tests.simulation --mutations --seeds 1000
+
+# The lease layer alone: 10,000 shards on 200 workers.
+simulate-scale: $(STAMP)
+	$(BIN)/python -m tests.simulation.scale
 
 # Kills worker processes at random instants; RUNS=200 takes some 12 minutes on 2 cores.
 RUNS ?= 200

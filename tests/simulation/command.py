@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator
 
+from tests.simulation.mutations import MUTATIONS, injected
 from tests.simulation.oracle import Violation
 from tests.simulation.plan import plan_of
 from tests.simulation.world import Outcome, World, simulate
@@ -29,9 +30,13 @@ def main() -> None:
             [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
             {**os.environ, "PYTHONHASHSEED": "0"},
         )
-    if arguments.seed is not None:
-        sys.exit(_replay(arguments.seed, arguments.verbose))
-    sys.exit(_campaign(range(arguments.first, arguments.first + arguments.seeds), arguments.jobs))
+    if arguments.mutations:
+        sys.exit(_try_mutations(arguments.seeds))
+    with injected(arguments.inject):
+        if arguments.seed is not None:
+            sys.exit(_replay(arguments.seed, arguments.verbose))
+        seeds = range(arguments.first, arguments.first + arguments.seeds)
+        sys.exit(_campaign(seeds, arguments.jobs, arguments.inject))
 
 
 def _arguments() -> argparse.Namespace:
@@ -41,6 +46,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seed", type=int, help="run this one and say what happened")
     parser.add_argument("--verbose", action="store_true", help="with the workers' own log")
+    parser.add_argument("--inject", choices=sorted(MUTATIONS), help="with this bug put in")
+    parser.add_argument(
+        "--mutations", action="store_true", help="say how many seeds it takes to find each bug"
+    )
     return parser.parse_args()
 
 
@@ -81,8 +90,8 @@ def _one(seed: int) -> tuple[int, Outcome | None, str]:
         gc.collect()
 
 
-def _campaign(seeds: range, jobs: int) -> int:
-    logging.basicConfig(level=logging.CRITICAL + 1)
+def _campaign(seeds: range, jobs: int, bug: str | None) -> int:
+    logging.basicConfig(handlers=[logging.NullHandler()], level=logging.ERROR)
     began = time.monotonic()
     failed = commits = events = redelivered = 0
     seconds = 0.0
@@ -90,7 +99,8 @@ def _campaign(seeds: range, jobs: int) -> int:
         if outcome is None:
             failed += 1
             print(f"seed {seed} failed ({plan_of(seed)}): {why}")
-            print(f"replay it: python -m tests.simulation --seed {seed} --verbose", flush=True)
+            flags = f"--seed {seed}" + (f" --inject {bug}" if bug else "")
+            print(f"replay it: python -m tests.simulation {flags} --verbose", flush=True)
             continue
         commits, events = commits + outcome.commits, events + outcome.events
         redelivered, seconds = redelivered + outcome.redelivered, seconds + outcome.seconds
@@ -100,6 +110,20 @@ def _campaign(seeds: range, jobs: int) -> int:
         f"in {time.monotonic() - began:.0f} s"
     )
     return 1 if failed else 0
+
+
+def _try_mutations(most: int) -> int:
+    logging.basicConfig(handlers=[logging.NullHandler()], level=logging.ERROR)
+    missed = 0
+    for name, (bug, _) in MUTATIONS.items():
+        with injected(name):
+            found = next((found for found in map(_one, range(most)) if found[1] is None), None)
+        if found is None:
+            missed += 1
+            print(f"{name}: {bug}: NOT FOUND in {most} seeds", flush=True)
+        else:
+            print(f"{name}: {bug}: seed {found[0]}: {found[2][:160]}", flush=True)
+    return 1 if missed else 0
 
 
 def _outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, Outcome | None, str]]:

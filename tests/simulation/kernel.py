@@ -71,6 +71,10 @@ class Kernel:
         """Have an action done after a delay."""
         self.at(self.now + delay, action)
 
+    def forget_timers(self) -> None:
+        """Let nothing happen any more that was to happen."""
+        self._timers.clear()
+
     def run_until(self, end: float) -> None:
         """Let time pass until `end`."""
         timers, runnable = self._timers, self.runnable

@@ -52,7 +52,7 @@ class Nemesis:
 
     def _join_or_leave(self) -> None:
         world = self._world
-        up = [worker for worker in world.workers if worker.is_up]
+        up = [worker for worker in world.workers if worker.stays]
         if len(up) > 1 and self._rng.random() < 0.5:
             world.stop(self._rng.choice(up))
         else:
@@ -61,13 +61,13 @@ class Nemesis:
     def _deploy(self) -> None:
         """Stop all present workers one by one, and start one for each when it is gone."""
         gap = self._rng.uniform(0.2, 4.0)
-        up = [worker for worker in self._world.workers if worker.is_up]
+        up = [worker for worker in self._world.workers if worker.stays]
         self._world.troubled(len(up) * gap)
         for n, worker in enumerate(up):
             self._world.kernel.after(n * gap, lambda worker=worker: self._replace(worker))
 
     def _replace(self, worker: Worker) -> None:
-        if worker.is_up:
+        if worker.stays:
             self._world.start()
             self._world.stop(worker)
 

@@ -27,6 +27,7 @@ from streamproc.position import Position
 from streamproc.state.cell import StateCell
 from streamproc.state.counters import CounterCell
 from streamproc.state.store import Adopted, Checked, Commit, CommitResult
+from streamproc.state.timers import Clock, Timer, TimerState
 from streamproc.testing.localkinesis.core import LocalKinesisCore
 from streamproc.testing.memory_state import MemoryStateStore
 from streamproc_checkpoints.memory import MemoryLeaseStore
@@ -164,7 +165,7 @@ class RemoteState:
         answer = await self._link.call(lambda: _now(self._store.check(digests, copies)))
         for cell, copy in zip(cells, copies, strict=True):
             if cell.version != copy.version:
-                cell.load(copy.version, copy.raw)
+                cell.load(copy.version, copy.raw, copy.schema)
         return answer
 
     async def commit(self, commit: Commit) -> CommitResult:
@@ -184,6 +185,21 @@ class RemoteState:
                     cell.committed(value, copy.version)
         return result
 
+    async def due_timers(
+        self, shard: str, clock: Clock, until: int, limit: int
+    ) -> tuple[list[Timer], TimerState]:
+        return await self._link.call(
+            lambda: _now(self._store.due_timers(shard, clock, until, limit))
+        )
+
+    async def inherit_timers(self, parent: str, child: str, low: str, high: str) -> int:
+        return await self._link.call(
+            lambda: _now(self._store.inherit_timers(parent, child, low, high))
+        )
+
+    def now_ms(self) -> int:
+        return self._store.now_ms()
+
     async def positioned_shards(self, stream: str) -> set[str]:
         return await self._link.call(lambda: _now(self._store.positioned_shards(stream)))
 
@@ -199,7 +215,7 @@ class RemoteState:
 
 def _copy(cell: StateCell) -> StateCell:
     copy = StateCell(cell.key, cell.codec)
-    copy.load(cell.version, cell.raw)
+    copy.load(cell.version, cell.raw, cell.schema)
     return copy
 
 

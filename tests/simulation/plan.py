@@ -68,13 +68,13 @@ def plan_of(seed: int) -> Plan:
     troubles = {trouble for trouble in Trouble if rng.random() < 0.35}
     return Plan(
         seed=seed,
-        workers=round(2 * 10 ** (rng.random() ** 3)),
-        shards=round(4 * 16 ** (rng.random() ** 4)),
+        workers=round(2 * 10 ** (rng.random() ** 4)),
+        shards=round(4 * 16 ** (rng.random() ** 5)),
         troubles=frozenset(troubles),
         period=rng.choice([2.0, 5.0, 10.0]),
-        chaos=rng.choice([20.0, 40.0, 60.0]),
-        slow=rng.choice([0.0, 0.0, 0.05, 1.0]),
-        batch_records=rng.choice([1, 3, 100]),
+        chaos=rng.choice([15.0, 30.0, 50.0]),
+        slow=rng.choice([0.0, 0.05, 0.5, 2.0]),
+        batch_records=rng.choice([1, 5, 100]),
         partitions=rng.choice([1, 1, 1, 1, 3]),
         latest=rng.random() < 0.3,
         roster=rng.random() < 0.5,

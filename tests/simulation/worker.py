@@ -99,12 +99,14 @@ class Worker:
         host: its process, to crash and to pause.
         links: its ways to the lease store, the state store and Kinesis.
         stopped: whether it has stopped cleanly.
+        leaving: whether it was asked to stop.
     """
 
     def __init__(self, world: World, name: str, rate: float) -> None:
         self.name = name
         self.host = Host(world.kernel, rate)
         self.stopped = False
+        self.leaving = False
         self._world = world
         self._engine_loop, self._lease_loop = self.host.loop(), self.host.loop()
         rng = world.kernel.rng
@@ -171,6 +173,11 @@ class Worker:
         """Whether it runs: neither dead nor stopped nor standing still."""
         return self.host.alive and not self.host.paused and not self.stopped
 
+    @property
+    def stays(self) -> bool:
+        """Whether it runs and was not asked to stop."""
+        return self.is_up and not self.leaving
+
     def holds(self, key: str) -> bool:
         """Whether it holds a lease by its own clock."""
         return self.coordinator._coordinator is not None and self.coordinator.is_valid(key)
@@ -187,6 +194,7 @@ class Worker:
 
     def stop(self) -> None:
         """Send it a SIGTERM."""
+        self.leaving = True
         self._engine_loop.call_soon(self._asked_to_stop)
 
     # Inside.

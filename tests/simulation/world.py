@@ -33,13 +33,13 @@ LEASES = LeaseConfig(
     duration=10.0, scan_interval=2.0, checkpoint_interval=2.0, handover_timeout=30.0
 )
 READING = ReadConfig(
-    poll_interval=1.5, idle_poll_interval=4.0, idle_after=8.0, min_interval=0.3, max_records=100
+    poll_interval=2.0, idle_poll_interval=4.0, idle_after=8.0, min_interval=0.3, max_records=100
 )
 
 SLACK = 2.5
 """Seconds for calls on the way and between two looks, beyond the bounds that the settings give."""
 
-QUIET = 24.0
+QUIET = 15.0
 """Seconds without any change of owner that a fleet left alone must show."""
 
 
@@ -191,14 +191,21 @@ class World:
         Raises:
             Violation: something happened that must not.
         """
-        logging.getLogger("streamproc").addHandler(defects := _Defects(self.kernel.errors))
+        log = logging.getLogger("streamproc")
+        log.addHandler(defects := _Defects(self.kernel.errors))
         try:
             return self._run()
         finally:
-            logging.getLogger("streamproc").removeHandler(defects)
-            self._producing = False
-            for worker in self.workers:
-                worker.host.bury()
+            log.removeHandler(defects)
+            self._bury()
+
+    def _bury(self) -> None:
+        """End all that is left, out of reach of every server."""
+        self.kernel.forget_timers()
+        for worker in self.workers:
+            for link in worker.links:
+                link.silent = 1.0
+            worker.host.bury()
 
     def _run(self) -> Outcome:
         for _ in range(self.plan.workers):
@@ -207,7 +214,7 @@ class World:
             self._wait(lambda: len(self._rows()) == self.plan.shards, 20.0, "all first leases")
         self._produce()
         self._look()
-        self._step(self._rng.uniform(0.0, 15.0))
+        self._step(self._rng.uniform(0.0, 10.0))
         Nemesis(self)
         self._step(self.plan.chaos)
         self._step(max(self._trouble_until, self._calm_since) - self.kernel.now + 1.0)
@@ -292,7 +299,7 @@ class World:
             self.oracle.put(
                 result["ShardId"], result["SequenceNumber"], f"{account}-{number}", account, number
             )
-        self.kernel.after(rng.expovariate(2.5), self._produce)
+        self.kernel.after(rng.expovariate(1.5), self._produce)
 
     def _look(self) -> None:
         """Check that every lease that can be processed is held again within the bound."""
