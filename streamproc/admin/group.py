@@ -15,7 +15,8 @@ from streamproc.errors import ConfigError
 from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.client import open_kinesis
 from streamproc.leases.lease import Lease, LeaseStore
-from streamproc.leases.stores import open_store, store_options
+from streamproc.leases.stores import open_store, roster_options, store_options
+from streamproc.pipeline.resume import incarnation_of
 from streamproc.redis_client import connect_redis
 from streamproc.state.keys import Keys, group_key
 from streamproc.state.places import Place, Places
@@ -32,6 +33,7 @@ class Group:
         config: the settings.
         kinesis: the stream.
         leases: the lease store.
+        roster: the workers' heartbeats, if they renew all their leases at once.
         places: positions and marks, of one partition after the other.
         operator: the name under which a command takes a lease for a moment.
     """
@@ -39,6 +41,7 @@ class Group:
     config: Config
     kinesis: KinesisApi
     leases: LeaseStore
+    roster: LeaseStore | None
     places: tuple[Places, ...]
     operator: str
 
@@ -65,6 +68,16 @@ class Group:
         shards = {shard for places in read for shard in places}
         return {shard: tuple(places.get(shard) for places in read) for shard in shards}
 
+    async def incarnation(self) -> str | None:
+        """Return the id of the Redis, as leases note it; None before its first shard.
+
+        Raises:
+            StateStoreError: Redis failed.
+        """
+        ids = [await places.incarnation() for places in self.places]
+        known = [each for each in ids if each is not None]
+        return incarnation_of(known) if len(known) == len(ids) else None
+
 
 @contextlib.asynccontextmanager
 async def open_group(config: Config) -> AsyncIterator[Group]:
@@ -88,11 +101,15 @@ async def open_group(config: Config) -> AsyncIterator[Group]:
         options = store_options(config, None, begin)
         leases = await open_store(config.leases.store, config.group, options)
         stack.push_async_callback(leases.aclose)
+        roster = None
+        if config.leases.renewal == "worker":
+            roster = await open_store(config.leases.store, *roster_options(config))
+            stack.push_async_callback(roster.aclose)
         places = [
             Places(client, Keys(config.group, partition))
             for partition in range(config.redis.partitions)
         ]
-        yield Group(config, kinesis, leases, tuple(places), _operator())
+        yield Group(config, kinesis, leases, roster, tuple(places), _operator())
 
 
 async def _same_partitions(client: redis.asyncio.Redis, config: Config) -> None:

@@ -1,4 +1,7 @@
-"""Whether somebody works on a shard now: whoever holds its lease keeps moving its counter."""
+"""Whether somebody works on a shard now: whoever holds its lease keeps moving a counter.
+
+It is the lease's own, or that of the worker's row in the roster (`leases.renewal`).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ async def live_leases(
     keys: Collection[str],
     duration: float,
     *,
+    roster: LeaseStore | None = None,
     any_is_enough: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -36,6 +40,7 @@ async def live_leases(
         store: where the leases are.
         keys: which to watch.
         duration: the workers' `leases.duration` in seconds.
+        roster: where the workers' heartbeats are, if they renew all their leases at once.
         any_is_enough: return at the first live one.
         clock: monotonic seconds.
         sleep: waits for seconds.
@@ -43,13 +48,15 @@ async def live_leases(
     Raises:
         LeaseStoreError: the store failed.
     """
-    first = await _owned(store, keys)
-    began, live = clock(), dict[str, Lease]()
+    first, live = await _owned(store, keys), dict[str, Lease]()
+    beats = await _heartbeats(roster)
+    began = clock()
     while len(live) < len(first) and clock() - began < duration:
         await sleep(duration / _LOOKS)
-        now = await _owned(store, keys)
+        now, heard = await _owned(store, keys), await _heartbeats(roster)
+        moving = {worker for worker, beat in heard.items() if beats.get(worker) != beat}
         for key, row in now.items():
-            if key not in first or row.counter != first[key].counter:
+            if key not in first or row.counter != first[key].counter or row.processor in moving:
                 live[key] = row
         if live and any_is_enough:
             break
@@ -79,3 +86,8 @@ async def _owned(store: LeaseStore, keys: Collection[str]) -> dict[str, Lease]:
         for row in await store.list()
         if row.key in wanted and row.processor is not None and not row.is_finished
     }
+
+
+async def _heartbeats(roster: LeaseStore | None) -> dict[str, tuple[str | None, int]]:
+    rows = [] if roster is None else await roster.list()
+    return {row.key: (row.owner, row.counter) for row in rows}

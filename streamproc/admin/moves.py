@@ -183,8 +183,7 @@ async def apply_move(group: Group, move: Move) -> bool:
                 if await group.leases.replace(mine, raised) != raised:
                     return False
                 mine = raised
-    incarnation = await group.places[0].incarnation()
-    done = released(checkpointed(mine, move.target, incarnation))
+    done = released(checkpointed(mine, move.target, await group.incarnation()))
     return await group.leases.replace(mine, done) == done
 
 

@@ -276,7 +276,7 @@ async def _reset(config: Config, forget_marks: bool, yes: bool) -> None:
 
 async def _refuse_live(group: Group, keys: Sequence[str]) -> None:
     duration = group.config.leases.duration
-    live = await live_leases(group.leases, keys, duration, any_is_enough=True)
+    live = await live_leases(group.leases, keys, duration, roster=group.roster, any_is_enough=True)
     refuse_live(live, "move the group's place")
 
 

@@ -88,7 +88,8 @@ async def _show(config: Config, live: bool) -> list[LeaseView]:
         rows = await group.rows()
         alive = None
         if live:
-            alive = await live_leases(group.leases, list(rows), config.leases.duration)
+            duration = config.leases.duration
+            alive = await live_leases(group.leases, list(rows), duration, roster=group.roster)
             rows = await group.rows()
         return [
             LeaseView(
@@ -120,7 +121,8 @@ async def _release(
     async with open_group(config) as group:
         chosen = _chosen(await group.rows(), shards, worker)
         if not force:
-            live = await live_leases(group.leases, list(chosen), config.leases.duration)
+            duration = config.leases.duration
+            live = await live_leases(group.leases, list(chosen), duration, roster=group.roster)
             refuse_live(live, "release its leases, or use --force")
             chosen = _chosen(await group.rows(), shards, worker)
         for key, row in chosen.items():
