@@ -15,7 +15,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
+from redis.exceptions import RedisError
+
 from streamproc.config import Config, require
+from streamproc.doctor.redis_checks import judge_eviction
+from streamproc.doctor.redis_facts import read_facts
 from streamproc.errors import (
     ConfigError,
     LeaseStoreError,
@@ -337,8 +341,19 @@ class Worker:
             self._incarnation = incarnation_of(known)
             if len(known) == len(ids):
                 self._pool.expect(self._incarnation)
+        await self._warn_of_eviction()
         await claim_partitions(self._redis, self._config.group, self._config.redis.partitions)
         await claim_layout(self._redis, self._config.group, self._config.dedupe.layout)
+
+    async def _warn_of_eviction(self) -> None:
+        try:
+            servers = await read_facts(self._redis)
+        except (RedisError, OSError) as error:
+            log.warning("Redis does not tell its maxmemory-policy (%s)", type(error).__name__)
+            return
+        for finding in map(judge_eviction, servers):
+            if finding.level != "ok":
+                log.warning("Redis at %s", finding.message)
 
     def _look_at_ttl(self) -> None:
         """Say when a record may still be read after its event's id has been forgotten.

@@ -251,3 +251,16 @@ async def put_back(group: Group, dump: dict[bytes, bytes]) -> None:
         for key, value in dump.items():
             pipeline.restore(key, 0, value)
         await pipeline.execute()
+
+
+async def test_a_redis_that_evicts_is_warned_about_at_the_start(
+    local_kinesis: LocalKinesis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        EmbeddedRedis(config={"maxmemory-policy": "allkeys-lru"}) as server,
+        Group(local_kinesis, server.url, shards=1) as group,
+    ):
+        worker = group.start()
+        await group.until(lambda: worker.status().ready)
+    assert "maxmemory-policy is allkeys-lru" in caplog.text
+    assert "set it to noeviction" in caplog.text
