@@ -324,6 +324,46 @@ async def test_what_is_no_event_goes_by_its_partition_key() -> None:
     assert shard.statistics.dead_letters == shard.statistics.records == 30
 
 
+class Later(Processor):
+    """Schedules a move of the SKU that its location names."""
+
+    name = "later"
+    policy = Policy(attempts=1)
+
+    @on(Moves, key="sku")
+    def move(self, event: Moves, ctx: Context) -> None:
+        for sku in event.locations:
+            ctx.schedule(ctx.event_time, Moves(event.move_id + "!", sku), id=sku, clock="wall")
+
+
+async def test_what_is_scheduled_must_lie_in_the_same_partition() -> None:
+    workers = Workers(Later())
+    shard = await workers.take()
+    one, two, _, near, *_ = skus(4)
+    await shard.process(
+        [record(1, Moves("apart", one, (two,))), record(2, Moves("m", one, (near,)))]
+    )
+    letters = [letter for store in workers.stores for letter in store.dead_letters]
+    assert [letter["event_id"] for letter in letters] == [b"apart"]
+    assert b"lies in another partition" in letters[0]["error"]
+    assert shard.timers_pending == 1
+    await shard.fire()
+    assert shard.timers_pending == 0
+    assert (shard.statistics.timers_fired, shard.statistics.timers_failed) == (1, 0)
+
+
+async def test_timers_of_all_partitions_fire_where_they_lie() -> None:
+    workers = Workers(Later())
+    shard = await workers.take()
+    names = skus(PARTITIONS)
+    await shard.process([record(n, Moves(f"m{n}", sku, (sku,))) for n, sku in enumerate(names, 1)])
+    assert [store.dump()["timers"] != {} for store in workers.stores] == [True] * PARTITIONS
+    assert shard.timers_due_in() == 0
+    await shard.fire()
+    assert shard.timers_due_in() is None
+    assert shard.statistics.timers_fired == PARTITIONS
+
+
 @given(
     parts=st.lists(st.text(max_size=6), min_size=1, max_size=3),
     processor=st.text(min_size=1, max_size=4).filter(lambda name: not set(name) & set("{}:\n ")),
