@@ -12,11 +12,12 @@ import redis.asyncio
 
 from streamproc.errors import ConfigError
 from streamproc.position import Position
+from streamproc.processor import key_text
 from streamproc.redis_client import connect_redis
 from streamproc.state.keys import Keys, partition_of_key
 from streamproc.testing import EmbeddedCluster, LocalKinesis
 from tests.sinks.making import FakeSink
-from tests.worker.group import Group
+from tests.worker.group import Group, entry
 from tests.worker.ledger import Ledger
 
 PARTITIONS = 6
@@ -37,8 +38,9 @@ class SpreadGroup(Group):
         await self.client.aclose()
 
     async def numbers(self, account: str) -> list[int]:
-        keys = self.keys[partition_of_key(account, PARTITIONS)]
-        raw: Any = await self.client.hget(keys.state_prefix("ledger") + account, "d")  # type: ignore[misc]
+        text = key_text(account)
+        keys = self.keys[partition_of_key(text, PARTITIONS)]
+        raw: Any = await self.client.hget(keys.state_prefix("ledger") + text, "d")  # type: ignore[misc]
         return [] if raw is None else json.loads(raw)["numbers"]  # type: ignore[no-any-return]
 
     async def until_booked(self, expected: Mapping[str, int], timeout: float = 30.0) -> None:
@@ -118,6 +120,35 @@ async def test_two_workers_over_a_cluster(spread: SpreadGroup) -> None:
     ]
     (first, *_) = await spread.positions()
     assert sorted(checkpoints) == sorted(position.sequence for position in first.values())
+
+
+async def test_no_key_or_id_however_odd_leaves_its_slot(spread: SpreadGroup) -> None:
+    odd = [
+        "{",
+        "}",
+        "{}",
+        "}{",
+        "{a}b",
+        "",
+        "|",
+        "%7C",
+        " ",
+        "schlüssel",
+        "ключ",
+        "鍵",
+        "\x00",
+        "{:0}",
+    ]
+    spread.start()
+    spread.publish(
+        (f"pk-{at}", entry(number, account, f"{account}{{{number}}}"))
+        for number in range(5)
+        for at, account in enumerate(odd)
+    )
+    await spread.until(lambda: spread.counted("records") == 5 * len(odd))
+    assert spread.counted("processed") == 5 * len(odd)
+    for account in odd:
+        assert await spread.numbers(account) == list(range(5))
 
 
 async def test_a_worker_killed_between_two_partitions_commits(spread: SpreadGroup) -> None:
