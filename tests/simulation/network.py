@@ -164,6 +164,7 @@ class RemoteState:
         copies = [_copy(cell) for cell in cells]
         answer = await self._link.call(lambda: _now(self._store.check(digests, copies)))
         for cell, copy in zip(cells, copies, strict=True):
+            cell.is_held = True
             if cell.version != copy.version:
                 cell.load(copy.version, copy.raw, copy.schema)
         return answer
@@ -196,6 +197,9 @@ class RemoteState:
         return await self._link.call(
             lambda: _now(self._store.inherit_timers(parent, child, low, high))
         )
+
+    def bucket(self) -> int:
+        return self._store.bucket()
 
     def now_ms(self) -> int:
         return self._store.now_ms()
