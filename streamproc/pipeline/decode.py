@@ -23,7 +23,7 @@ from streamproc.state.cell import Codec, StateCell, Undoable
 from streamproc.state.counters import CounterCell
 from streamproc.state.keys import partition_of_key, partition_of_text
 
-__all__ = ["Call", "DecodedBatch", "decode_batch", "locate", "make_call", "make_counters",
+__all__ = ["Call", "DecodedBatch", "decode_batch", "key_texts", "make_call", "make_counters",
            "split_batch"]  # fmt: skip
 
 Call = tuple[Target, Any, str | None, Mapping[Any, StateCell]]
@@ -163,9 +163,11 @@ def split_batch(batch: DecodedBatch, partitions: int) -> dict[int, DecodedBatch]
         share = shares[item.partition]
         share.items.append(item)
         for call in item.calls:
-            share.cells.update({cell.key: cell for cell in call[3].values()})
+            for cell in call[3].values():
+                share.cells[cell.key] = cell
         for counters in item.counters.values():
-            share.counters.update({counter.key: counter for counter in counters.values()})
+            for counter in counters.values():
+                share.counters[counter.key] = counter
     for letter in batch.dead:
         shares[partition_of_text(letter.partition_key, partitions)].dead.append(letter)
     for record in batch.unknown:
@@ -189,29 +191,34 @@ def _partition(plan: Plan, event: Any, payload: Any, digest: bytes, partitions: 
     Raises:
         DecodeError: its keys lie in several partitions, or a key function raises.
     """
-    found: dict[int, str] = {}
-    for target in plan.targets:
-        locate(target, event, partitions, found)
-    for decode, wanted in plan.others:
-        event = decode(payload)
-        for target in wanted:
-            locate(target, event, partitions, found)
-    if len(found) > 1:
-        keys = " and ".join(f"{key} in partition {at}" for at, key in sorted(found.items()))
-        raise DecodeError(
-            "cross-partition",
-            f"{plan.reading.event_type}: its keys lie in several partitions ({keys}); an event is "
-            "one transaction in one of them: handle it by one key, and from there emit an event "
-            "with a key of its own for each of the others",
-        )
-    return next(iter(found), int.from_bytes(digest, "big") % partitions)
+    home: int | None = None
+    first = ""
+    groups = [(event, plan.targets), *[(decode(payload), wanted) for decode, wanted in plan.others]]
+    for each, targets in groups:
+        for target in targets:
+            for text in key_texts(target, each):
+                partition = partition_of_key(text, partitions)
+                if home is None:
+                    home, first = partition, text
+                elif partition != home:
+                    raise _cross_partition(plan, first, text)
+    return int.from_bytes(digest, "big") % partitions if home is None else home
 
 
-def locate(target: Target, event: Any, partitions: int, found: dict[int, str]) -> None:
-    """Add the partitions of a handler's keys to `found`, each with words for the key.
+def _cross_partition(plan: Plan, one: str, other: str) -> DecodeError:
+    return DecodeError(
+        "cross-partition",
+        f"{plan.reading.event_type}: its keys {one!r} and {other!r} lie in two partitions, and an "
+        "event is one transaction in one of them: handle it by one key, and from there emit an "
+        "event with a key of its own for each of the others",
+    )
+
+
+def key_texts(target: Target, event: Any) -> list[str]:
+    """Return the texts of all keys that a handler's states and counters have for an event.
 
     Raises:
-        DecodeError: the key function raises.
+        DecodeError: a key function raises.
     """
     try:
         texts = []
@@ -223,10 +230,7 @@ def locate(target: Target, event: Any, partitions: int, found: dict[int, str]) -
             texts += [key_text(key) for key in target.counting.keys(event)]
     except Exception as error:
         raise _bad_key(target, error) from error
-    for text in texts:
-        found.setdefault(
-            partition_of_key(text, partitions), f"{target.handler.name}'s key {text!r}"
-        )
+    return texts
 
 
 def _bad_key(target: Target, error: Exception) -> DecodeError:

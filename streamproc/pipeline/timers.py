@@ -15,11 +15,12 @@ from streamproc.context import Item, Setting
 from streamproc.errors import DecodeError, ProcessorError
 from streamproc.events.envelope import epoch_seconds, split_type
 from streamproc.events.event import Event
-from streamproc.pipeline.decode import DecodedBatch, locate, make_call, make_counters
+from streamproc.pipeline.decode import DecodedBatch, key_texts, make_call, make_counters
 from streamproc.pipeline.routes import Routes, Target
 from streamproc.processor import Handler, Policy
 from streamproc.state.cache import CellCache
 from streamproc.state.cell import StateCell
+from streamproc.state.keys import partition_of_key
 from streamproc.state.store import StateStore
 from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
 
@@ -233,9 +234,10 @@ class ShardTimers:
         return make_call(target, event, cells, self._cache)
 
     def _is_elsewhere(self, target: Target, event: Event) -> bool:
-        found: dict[int, str] = {}
-        locate(target, event, self._routes.partitions, found)
-        return not found.keys() <= {self._partition}
+        texts = key_texts(target, event)
+        return any(
+            partition_of_key(text, self._routes.partitions) != self._partition for text in texts
+        )
 
 
 def places(due: Sequence[int], clocks: Sequence[int]) -> list[int]:

@@ -290,7 +290,7 @@ async def test_an_event_whose_keys_lie_apart_is_a_dead_letter_that_says_what_to_
     await shard.process([record(1, Moves("apart", one, (two,))), record(2, Moves("near", one))])
     letters = [letter for store in workers.stores for letter in store.dead_letters]
     assert [letter["reason"] for letter in letters] == [b"cross-partition"]
-    assert b"emit an event with a key of its own" in letters[0]["error"]
+    assert b"emit an event with a key of its own for each" in letters[0]["error"]
     assert (shard.statistics.dead_letters, shard.statistics.processed) == (1, 1)
 
 

@@ -228,7 +228,7 @@ steps = st.lists(
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=steps)
 async def test_each_timer_fires_once_unless_it_is_changed_before(
     partitions: int, steps: list[Any]
