@@ -23,6 +23,8 @@ from streamproc_inventory.simulation.shop import Shop, ShopSettings
 __all__ = ["simulate"]
 
 _PUT: Final = 500
+_AFTERMATH_HOURS: Final = 12
+"""How long after the last order its shipments and returns go on."""
 
 
 class _Envelope(msgspec.Struct):
@@ -40,7 +42,7 @@ def simulate(
     skus: Annotated[int, typer.Option(help="Items; a tenth of them are kits.", min=4)] = 100,
     hours: Annotated[float, typer.Option(help="Hours of the simulated day.", min=0.1)] = 24.0,
     start: Annotated[
-        datetime | None, typer.Option(help="When it begins, UTC; unset: so that it ends now.")
+        datetime | None, typer.Option(help="When it begins, UTC; unset: so that it is over now.")
     ] = None,
     zipf: Annotated[float, typer.Option(help="Skew of demand; 0 is none.", min=0)] = 1.0,
     duplicates: Annotated[float, typer.Option(help="Share that comes twice.", min=0, max=1)] = 0.02,
@@ -65,7 +67,7 @@ def simulate(
     """Simulate a shop with suppliers, returns, kits, shrinkage, counts and two warehouses."""
     if stream is None and parquet is None:
         raise ConfigError("simulate: say where to: --stream NAME or --parquet FILE")
-    day = timedelta(hours=hours)
+    day = timedelta(hours=hours + _AFTERMATH_HOURS)
     begins = datetime.now(UTC) - day if start is None else start.replace(tzinfo=UTC)
     settings = ShopSettings(skus=skus, hours=hours, start=begins, orders=orders, zipf=zipf)
     shop = Shop(seed, settings)

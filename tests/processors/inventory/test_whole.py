@@ -1,25 +1,28 @@
-"""The whole of it: a simulated day through Kinesis, two processes, Redis, HTTP and parquet."""
+"""The whole of it: a simulated day through Kinesis, a worker, Redis, HTTP, parquet and commands."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import json
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from typer.testing import CliRunner
 
+from streamproc import StateReader
+from streamproc.config import HttpConfig
+from streamproc.observability.http import serve
+from streamproc.observability.metrics import worker_registry
 from streamproc.testing import LocalKinesis
+from streamproc_inventory import InventoryProcessor
+from streamproc_inventory.command import app
 from tests.worker.group import Group
 
-ROOT = Path(__file__).parents[3]
+Books = dict[tuple[str, str], dict[str, str]]
 
 
 @pytest.fixture
@@ -28,42 +31,11 @@ async def group(local_kinesis: LocalKinesis, redis_url: str) -> AsyncIterator[Gr
         yield made
 
 
-async def run(*arguments: str, code: int | None = 0) -> str:
-    """Run a command and return its output; None allows any exit code."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "streamproc.cli.main", *arguments,
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    assert code is None or process.returncode == code, output.decode()
-    return output.decode() if code is not None else f"{process.returncode} {output.decode()}"
-
-
-def flags(settings: dict[str, Any]) -> list[str]:
-    texts = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    return [part for text in texts for part in ("--set", text)]
-
-
-async def until_audited(*arguments: str) -> str:
-    """Audit until there is no difference; return the last output."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await run("inventory", "audit", *arguments, code=None)
-            if found.startswith("0 "):
-                return found
-            await asyncio.sleep(0.3)
-
-
-@asynccontextmanager
-async def running(settings: dict[str, Any]) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "streamproc.cli.main", "run", *flags(settings), cwd=ROOT
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 0
+async def command(*arguments: str, code: int = 0) -> str:
+    """Run `streamproc inventory ...` and return its output."""
+    result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 async def ask(session: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, Any, str]:
@@ -72,66 +44,99 @@ async def ask(session: aiohttp.ClientSession, path: str, **headers: str) -> tupl
         return answer.status, json.loads(body) if body else None, answer.headers.get("ETag", "")
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def read_csv(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+def read_csv(path: Path) -> Books:
     with path.open(newline="") as file:
         return {(row["sku"], row["location_id"]): row for row in csv.DictReader(file)}
 
 
-@pytest.mark.process
-async def test_a_day_of_a_shop(group: Group, tmp_path: Path) -> None:
-    books, place, port = tmp_path / "books.csv", str(tmp_path / "ledger"), free_port()
-    settings = group.settings() | {
-        "processors.inventory.gap_timeout": 3_600,
-        "outbox.sink": "inventory-ledger",
-        "outbox.options.path": place,
-        "http.port": port,
-        "worker.processes": 2,
+async def has_settled(reader: StateReader, books: Books) -> bool:
+    """Whether every stock is what the books say, and nothing waits in the outbox."""
+    await asyncio.sleep(0.2)  # a look costs the worker more than it waits
+    if [event async for event in reader.outbox()]:
+        return False
+    found = {stored.key: stored.value async for stored in reader.scan("inventory")}
+    names = ("committed", "incoming", "damaged", "quality_control", "safety_stock", "available")
+    return {key: [level[name] for name in names] for key, level in found.items()} == {
+        key: [int(row[name]) for name in names] for key, row in books.items()
     }
-    told = await run(
-        "inventory", "simulate", "--orders", "150", "--skus", "20", "--seed", "3",
-        "--duplicates", "0.05", "--reordered", "0.2", "--gaps", "0.01", "--stock", str(books),
-        "--stream", group.stream, "--region", "us-east-1",
-        "--endpoint-url", group.kinesis.endpoint_url,
+
+
+async def test_a_day_of_a_shop(group: Group, tmp_path: Path) -> None:
+    place, csv_file = str(tmp_path / "ledger"), tmp_path / "books.csv"
+    told = await command(
+        "simulate", "--orders", "150", "--skus", "20", "--seed", "3", "--stock", str(csv_file),
+        "--duplicates", "0.05", "--reordered", "0.2", "--gaps", "0.01", "--stream", group.stream,
+        "--region", "us-east-1", "--endpoint-url", group.kinesis.endpoint_url,
     )  # fmt: skip
     assert "events and" in told
-    common = flags({key: settings[key] for key in settings if key.split(".")[0] in
-                    ("group", "redis", "outbox")})  # fmt: skip
-    async with running(settings):
-        found = await until_audited("--counted", str(books), *common)
-        assert ": 0 differences" in found
-        expected = read_csv(books)
-        (sku, location), row = max(expected.items(), key=lambda each: int(each[1]["quantity"]))
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            status, stock, tag = await ask(session, f"/inventory/{sku}/{location}")
-            assert status == 200
-            assert stock["on_hand"] == int(row["quantity"])
-            for name in ("committed", "incoming", "damaged", "quality_control", "safety_stock"):
-                assert stock[name] == int(row[name])
-            assert tag == f'"{stock["version"]}"'
-            path = f"/inventory/{sku}/{location}"
-            assert (await ask(session, path, **{"If-None-Match": tag}))[0] == 304
-            assert (await ask(session, path, **{"If-None-Match": '"0"'}))[0] == 200
-            status, item, tag = await ask(session, f"/inventory/{sku}")
-            assert status == 200
-            places = {each["location_id"]: each for each in item["locations"]}
-            assert places[location] == stock
-            assert item["total"]["on_hand"] == sum(
-                int(each["quantity"]) for key, each in expected.items() if key[0] == sku
-            )
-            assert (await ask(session, f"/inventory/{sku}", **{"If-None-Match": tag}))[0] == 304
-            assert (await ask(session, "/inventory/nothing"))[0] == 404
-            assert (await ask(session, f"/inventory/{sku}/nowhere"))[0] == 404
-    (shown,) = json.loads(await run("inventory", "show", sku, location, "--json", *common))
+    books = await asyncio.to_thread(read_csv, csv_file)
+    settings = {
+        "group": group.name,
+        "redis.url": group.redis_url,
+        "outbox.sink": "inventory-ledger",
+        "outbox.options.path": place,
+    }
+    common = [part for key, text in settings.items() for part in ("--set", f"{key}={text}")]
+    worker = group.start(
+        InventoryProcessor(gap_timeout=3_600),
+        outbox__sink="inventory-ledger",
+        outbox__options={"path": place},
+    )
+    async with StateReader(group.redis_url, group.name) as reader:
+        await group.until(lambda: has_settled(reader, books), timeout=60)
+    audited = await command("audit", "--counted", str(csv_file), *common)
+    assert ": 0 differences" in audited
+
+    (sku, location), row = max(books.items(), key=lambda each: int(each[1]["quantity"]))
+    path = f"/inventory/{sku}/{location}"
+    async with (
+        serve(worker, HttpConfig(port=0), worker_registry(worker), worker.pages()) as server,
+        aiohttp.ClientSession(str(server)) as session,
+    ):
+        status, stock, tag = await ask(session, path)
+        assert (status, tag) == (200, f'"{stock["version"]}"')
+        assert stock["on_hand"] == int(row["quantity"])
+        assert (await ask(session, path, **{"If-None-Match": tag}))[0] == 304
+        assert (await ask(session, path, **{"If-None-Match": '"0"'}))[0] == 200
+        status, item, tag = await ask(session, f"/inventory/{sku}")
+        assert status == 200
+        assert {each["location_id"]: each for each in item["locations"]}[location] == stock
+        assert item["total"]["on_hand"] == sum(
+            int(each["quantity"]) for key, each in books.items() if key[0] == sku
+        )
+        assert (await ask(session, f"/inventory/{sku}", **{"If-None-Match": tag}))[0] == 304
+        assert (await ask(session, "/inventory/nothing"))[0] == 404
+        assert (await ask(session, f"/inventory/{sku}/nowhere"))[0] == 404
+    await group.stop(worker)
+
+    (shown,) = json.loads(await command("show", sku, location, "--json", *common))
     assert shown == stock
-    entries = json.loads(await run("inventory", "history", sku, location, "--json", *common))
+    entries = json.loads(await command("history", sku, location, "--json", *common))
     assert [each["version"] for each in entries] == list(range(1, stock["version"] + 1))[-50:]
     assert entries[-1]["on_hand_after"] == stock["on_hand"]
-    watched = await run("inventory", "watch", sku, location, "--times", "1", *common)
+    watched = await command("watch", sku, location, "--times", "1", *common)
     assert json.loads(watched) == stock
-    assert sku in await run("inventory", "show", "--limit", "100", *common)
+    assert sku in await command("show", "--limit", "100", *common)
+    assert "1 differences" in await command(
+        "audit", "--counted", str(await asyncio.to_thread(one_more, csv_file)), *common, code=1
+    )
+
+
+def one_more(books: Path) -> Path:
+    """Write the books again, with a unit more of the first stock."""
+    header, first, *others = books.read_text().splitlines()
+    parts = first.split(",")
+    parts[2] = str(int(parts[2]) + 1)
+    changed = books.with_name("changed.csv")
+    changed.write_text("\n".join([header, ",".join(parts), *others]) + "\n")
+    return changed
+
+
+async def test_a_day_is_written_to_parquet(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    file = tmp_path / "day.parquet"
+    await command("simulate", "--orders", "20", "--skus", "5", "--parquet", str(file))
+    rows = parquet.read_table(str(file)).to_pylist()
+    assert json.loads(rows[0]["data"])["type"] == "StockReceived.v2"
+    assert {row["is_again"] for row in rows} <= {True, False}
