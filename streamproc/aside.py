@@ -36,6 +36,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
         since: put aside then or later, in seconds since the epoch.
         until: put aside then or earlier.
         ids: of letters, as `StoredLetter.id` gives them, or of events.
+        limit: at most so many; for those who collect them.
     """
 
     reason: str | None = None
@@ -45,6 +46,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None
     until: float | None = None
     ids: frozenset[str] = frozenset()
+    limit: int | None = None
 
     def takes(self, stored: StoredLetter) -> bool:
         """Whether a letter is meant; times are looked at elsewhere."""

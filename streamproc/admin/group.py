@@ -22,7 +22,7 @@ from streamproc.state.keys import Keys, group_key
 from streamproc.state.places import Place, Places
 from streamproc.worker import initial_position
 
-__all__ = ["Group", "open_group"]
+__all__ = ["Group", "open_group", "same_partitions"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ async def open_group(config: Config) -> AsyncIterator[Group]:
     async with contextlib.AsyncExitStack() as stack:
         client = connect_redis(config.redis.url, config.redis.timeout)
         stack.push_async_callback(client.aclose)
-        await _same_partitions(client, config)
+        await same_partitions(client, config)
         kinesis = await stack.enter_async_context(open_kinesis(config.stream, config.read))
         options = store_options(config, None, begin)
         leases = await open_store(config.leases.store, config.group, options)
@@ -112,8 +112,13 @@ async def open_group(config: Config) -> AsyncIterator[Group]:
         yield Group(config, kinesis, leases, roster, tuple(places), _operator())
 
 
-async def _same_partitions(client: redis.asyncio.Redis, config: Config) -> None:
-    """Make sure that the group has the configured number of partitions, without noting it."""
+async def same_partitions(client: redis.asyncio.Redis, config: Config) -> None:
+    """Make sure that the group has the configured number of partitions, without noting it.
+
+    Raises:
+        ConfigError: it has another number.
+        StateStoreError: Redis does not answer.
+    """
     noted = await Places(client, Keys(config.group)).answer(
         client.get(group_key(config.group, "partitions"))
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli import checkpoints, config, doctor, leases, local, run, shards, state
+from streamproc.cli import checkpoints, config, dlq, doctor, leases, local, run, shards, state
 from streamproc.errors import ConfigError, ProcessorError, StreamprocError
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ app.command("run")(run.run)
 app.command("local")(local.local)
 app.command("doctor")(doctor.doctor)
 app.command("shards")(shards.shards)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(leases.app, name="leases")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(state.app, name="state")
