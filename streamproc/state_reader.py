@@ -269,7 +269,7 @@ class StateReader:
 def _state(processor: str, text: str, fields: dict[bytes, bytes]) -> StoredState | None:
     if b"d" not in fields:
         return None
-    version, schema = int(fields[b"v"]), int(fields.get(b"s", 1))
+    version, schema = int(fields.get(b"v", 0)), int(fields.get(b"s", 1))
     return StoredState(processor, key_parts(text), version, schema, fields[b"d"])
 
 

@@ -10,7 +10,8 @@ import pytest
 PLUGIN = """
 import msgspec
 from collections.abc import Sequence
-from streamproc import Context, Event, Policy, Processor, Reject, Retry, on
+from streamproc import Context, Counter, Event, Policy, Processor, Reject, Retry, on
+from streamproc.windows import History
 from typing import assert_type
 
 
@@ -54,6 +55,28 @@ class GoodKeys(Processor[int]):
     def judge(self, event: Paid, ctx: Context[int]) -> None:
         ctx.states[event.card_id] += 1
         assert_type(ctx.states[event.card_id], int)
+
+
+class Payments(History):
+    keep = 30 * 86_400
+
+
+class Windowed(msgspec.Struct):
+    payments: Payments = msgspec.field(default_factory=Payments)
+
+
+class GoodCounting(Processor[Windowed]):
+    state_version = 2
+    state_upgrades = {1: lambda old: {"payments": {}}}
+
+    @on(Paid, key="card_id", counters=lambda event: [("card", event.card_id), "all"])
+    def judge(self, event: Paid, ctx: Context[Windowed]) -> None:
+        assert_type(ctx.counters["all"], Counter)
+        ctx.counters["all"].add("amount", event.amount_minor, bucket=7)
+        ctx.counters["all"].add("amount", "7")  # E: arg-type
+        assert_type(ctx.counters["all"].value("amount"), int | float)
+        assert_type(ctx.state.payments.window(60).count, int)
+        ctx.state.payments.add("now")  # E: arg-type
 
 
 class GoodBatch(Processor[Card]):

@@ -9,7 +9,19 @@ import pytest
 
 from streamproc.errors import Fenced
 
-from .stores import DEDUPE_TTL, SHARD, START, Kit, cell, commit, digest, position, this_bucket
+from .stores import (
+    DEDUPE_TTL,
+    SHARD,
+    START,
+    Kit,
+    MemoryKit,
+    RedisKit,
+    cell,
+    commit,
+    digest,
+    position,
+    this_bucket,
+)
 
 
 async def adopted(kit: Kit) -> Kit:
@@ -272,6 +284,20 @@ async def test_a_state_lives_for_its_ttl_from_the_last_write(kit: Kit) -> None:
     await kit.expire(mortal.key)
     await kit.store.check([], [kept, mortal])
     assert (kept.raw, mortal.raw, mortal.version) == (b"{}", None, 0)
+
+
+async def test_reading_a_state_does_not_prolong_its_life(kit: Kit) -> None:
+    await adopted(kit)
+    held = cell(kit, "k", ttl=3_600.0)
+    await kit.store.commit(commit(START, position(1), cells=[(held, b"{}")]))
+    if isinstance(kit, RedisKit):
+        await kit.client.pexpire(held.key, 1_000_000)
+    else:
+        assert isinstance(kit, MemoryKit)
+        kit.now += 2_600
+    await kit.store.check([], [held])
+    await kit.store.commit(commit(position(1), position(2), cells=[(held, None)]))
+    assert await kit.ttl(held.key) == pytest.approx(1_000, abs=60)
 
 
 async def test_a_state_that_expired_and_came_back_is_not_the_old_one(kit: Kit) -> None:
