@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Generic, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple
 
 import msgspec
 from typing_extensions import TypeVar
@@ -20,6 +21,10 @@ from streamproc.state.timers import Clock, Timer, hash_key, timer_name
 __all__ = ["Context", "Counters", "Effects", "Emission", "Item", "Setting", "States"]
 
 S = TypeVar("S", default=None)
+
+
+# One for all items, where a dict as the default would be made anew for each.
+_NO_COUNTERS: Final[Mapping[str, Mapping[Any, CounterCell]]] = MappingProxyType({})
 
 
 # Without cyclic collection: nothing that an item holds refers back to it.
@@ -50,7 +55,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
     calls: list[Any] = msgspec.field(default_factory=list)
     partition: int = 0
     timer: Timer | None = None
-    counters: Mapping[str, Mapping[Any, CounterCell]] = {}
+    counters: Mapping[str, Mapping[Any, CounterCell]] = _NO_COUNTERS
 
     def is_behind(self, parked: Collection[str]) -> bool:
         """Whether it has to wait, these partition keys being parked; a timer has none."""

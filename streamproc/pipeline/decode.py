@@ -84,8 +84,11 @@ def decode_batch(
 ) -> DecodedBatch:
     """Decode a batch; what cannot be decoded becomes a dead letter and the rest goes on."""
     batch = DecodedBatch(records)
+    # Locals, since each is used for every record.
     partitions, plans = routes.partitions, routes.plans
+    items, cells, used = batch.items, batch.cells, set[Plan]()
     ids: set[bytes] = set()
+    last: Plan | None = None
     for order, record in enumerate(records):
         try:
             try:
@@ -112,6 +115,17 @@ def decode_batch(
             digest = blake2b(reading.id_prefix + event_id.encode(), digest_size=16).digest()
             if digest in ids:
                 continue
+            partition = 0
+            if partitions > 1:
+                partition = _partition(plan, event, payload, digest, partitions)
+                plan = plan.in_partition(routes, partition)
+            calls: list[Call] = []
+            for target in plan.targets:
+                # No comprehension: it costs a frame, and nearly all events have one target.
+                calls.append(make_call(target, event, cells, cache))  # noqa: PERF401
+            for decode, wanted in plan.others:
+                event = decode(payload)
+                calls += [make_call(target, event, cells, cache) for target in wanted]
             item = Item(
                 order,
                 reading.event_type,
@@ -121,25 +135,21 @@ def decode_batch(
                 record.approximate_arrival_timestamp,
                 record.sequence_number,
                 record.partition_key,
+                calls,
+                partition,
             )
-            if partitions > 1:
-                item.partition = _partition(plan, event, payload, digest, partitions)
-                plan = plan.in_partition(routes, item.partition)
-            calls, cells = item.calls, batch.cells
-            for target in plan.targets:
-                calls.append(make_call(target, event, cells, cache))
-            for decode, wanted in plan.others:
-                event = decode(payload)
-                calls += [make_call(target, event, cells, cache) for target in wanted]
             if plan.counting:
                 item.counters = make_counters(calls, batch.counters, cache)
         except (DecodeError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             batch.dead.append(_undecodable(record, stream, shard, error))
             continue
         ids.add(digest)
-        batch.items.append(item)
-        batch.has_async = batch.has_async or plan.has_async
-        batch.has_runs = batch.has_runs or plan.has_runs
+        if plan is not last:
+            used.add(plan)
+            last = plan
+        items.append(item)
+    batch.has_async = any(plan.has_async for plan in used)
+    batch.has_runs = any(plan.has_runs for plan in used)
     return batch
 
 
