@@ -7,7 +7,7 @@ Redis >= 6.2 and Valkey. Keep the hash out of eviction's reach (`maxmemory-polic
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -62,10 +62,12 @@ class RedisOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes:
         url: redis://, rediss:// or unix:// address; the worker gives `redis.url` by default.
         timeout: seconds until a call is given up.
+        cluster: whether the URL is of a Redis Cluster's node, as `redis.cluster`.
     """
 
     url: str = RedisConfig().url
     timeout: Seconds = RedisConfig().timeout
+    cluster: Literal["auto", "on", "off"] = RedisConfig().cluster
 
 
 class RedisLeaseStore:
@@ -140,7 +142,9 @@ async def open_store(group: str, options: Mapping[str, Any]) -> LeaseStore:
         LeaseStoreError: the server does not answer.
     """
     settings = read_options(RedisOptions, options, "leases.options", "the redis store")
-    client = connect_redis(settings.url, settings.timeout, "leases.options.url")
+    client = connect_redis(
+        settings.url, settings.timeout, "leases.options.url", cluster=settings.cluster
+    )
     store = RedisLeaseStore(client, group, redis_address(client))
     try:
         await store.ping()

@@ -94,7 +94,7 @@ async def open_group(config: Config) -> AsyncIterator[Group]:
         )
     begin = initial_position(config.stream.initial_position)
     async with contextlib.AsyncExitStack() as stack:
-        client = connect_redis(config.redis.url, config.redis.timeout)
+        client = connect_redis(config.redis.url, config.redis.timeout, cluster=config.redis.cluster)
         stack.push_async_callback(client.aclose)
         await same_partitions(client, config)
         kinesis = await stack.enter_async_context(open_kinesis(config.stream, config.read))

@@ -40,7 +40,7 @@ def store_options(
         begin: the position that `stream.initial_position` names.
     """
     known: dict[str, dict[str, Any]] = {
-        "redis": {"url": config.redis.url},
+        "redis": {"url": config.redis.url, "cluster": config.redis.cluster},
         "dynamodb": {
             "region": config.stream.region,
             "worker_id": worker_id,
