@@ -364,6 +364,7 @@ async def open_relays(
         yield None
         return
     sink = await open_sink(config.outbox.sink, config.outbox.options)
+    options = _pace(len(keys)) | options
     relays = Relays([OutboxRelay(client, each, sink, worker_id, **options) for each in keys])
     async with _running(relays, sink, "outbox relays"):
         yield relays
@@ -386,9 +387,18 @@ async def open_letter_relays(
         yield None
         return
     sink = await open_letter_sink(config.dead_letters.sink, config.dead_letters.options)
+    options = _pace(len(keys)) | options
     relays = Relays([DeadLetterRelay(client, each, sink, worker_id, **options) for each in keys])
     async with _running(relays, sink, "dead-letter relays"):
         yield relays
+
+
+def _pace(partitions: int) -> dict[str, float]:
+    """Return intervals by which all relays of a worker look a hundred times a second at most."""
+    return {
+        "poll_interval": max(0.1, partitions / 100),
+        "standby_interval": max(2.0, partitions / 50),
+    }
 
 
 @asynccontextmanager
