@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, get_args, get_origin, overload
 
 import msgspec
+from prometheus_client.registry import Collector
 from typing_extensions import TypeVar
 
 from streamproc.context import Context
@@ -166,6 +167,10 @@ class Processor(Generic[S]):
         Args:
             states: reads this and other processors' states in the pages.
         """
+        return ()
+
+    def collectors(self) -> Sequence[Collector]:
+        """Return Prometheus collectors whose metrics /metrics shows beside the worker's own."""
         return ()
 
     async def start(self) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
+from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from streamproc.config import Config, require
@@ -206,6 +207,10 @@ class Worker:
     def pages(self) -> list[Page]:
         """Return the HTTP pages that the processors add."""
         return [page for processor in self._processors for page in processor.pages(self._reader)]
+
+    def collectors(self) -> list[Collector]:
+        """Return the collectors of metrics that the processors add."""
+        return [each for processor in self._processors for each in processor.collectors()]
 
     # StatusSource.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
+from prometheus_client.registry import Collector
 
 from streamproc import (
     ConfigError,
@@ -22,6 +23,7 @@ from streamproc_inventory import reading, split
 from streamproc_inventory.alerts import crossings
 from streamproc_inventory.book import Limits
 from streamproc_inventory.changes import Change, line_key
+from streamproc_inventory.drift import DriftCollector
 from streamproc_inventory.facts import (
     Component,
     InboundExpected,
@@ -132,6 +134,7 @@ class InventoryProcessor(Processor[Stock]):
         self._locations = frozenset(locations)
         self._lateness_ms = max_lateness * 1000 or float("inf")
         self._earliness_ms = max_earliness * 1000
+        self._drift = DriftCollector()
         self._limits = Limits(max_open_lines, settled_lines_kept, moves_kept, max_parked)
 
     # Orders.
@@ -376,6 +379,10 @@ class InventoryProcessor(Processor[Stock]):
         """Return /inventory/{sku} and /inventory/{sku}/{location}."""
         return reading.pages(self, states, self._locations)
 
+    def collectors(self) -> Sequence[Collector]:
+        """Return the drift of counts."""
+        return [self._drift]
+
     # What all of them share.
 
     def _receive(self, event: StockReceived | ItemBackInStock, ctx: Context[Stock]) -> None:
@@ -453,6 +460,9 @@ class InventoryProcessor(Processor[Stock]):
         if self._ledger:
             for entry in outcome.entries:
                 ctx.emit(_ledger_entry(sku, location_id, entry), key=text)
+        for entry in outcome.entries:
+            if type(entry.change) is c.Counted and not entry.note:
+                self._drift.note(sku, location_id, _drift_of(outcome, entry.event_id))
         for finding in outcome.findings:
             ctx.emit(_notice(sku, location_id, finding, stock, outcome), key=text)
         if stock.available != before:
@@ -563,6 +573,12 @@ def _reason(change: Change) -> str:
         if value is not None:
             return str(value)
     return ""
+
+
+def _drift_of(outcome: Outcome, count_id: str) -> int:
+    """Return what a count that was applied found."""
+    found = [f for f in outcome.findings if f.kind == "drift" and f.subject == count_id]
+    return found[0].quantity if found else 0
 
 
 def _notice(sku: str, location_id: str, finding: Finding, stock: Stock, outcome: Outcome) -> Event:

@@ -87,5 +87,6 @@ async def run_worker(settings: Config, worker: Worker) -> None:
         loop.add_signal_handler(number, on_signal, number)
     exit_when_parent_dies(settings.worker.drain_timeout)
     calm_collector()
-    async with serve(worker, settings.http, worker_registry(worker), worker.pages()):
+    registry = worker_registry(worker, worker.collectors())
+    async with serve(worker, settings.http, registry, worker.pages()):
         await worker.run()

@@ -135,10 +135,19 @@ class WorkerCollector(Collector):
         yield from _from_leases(made, status)
 
 
-def worker_registry(source: StatusSource) -> CollectorRegistry:
-    """Return a registry of its own for a worker: its metrics, the process's and the GC's."""
+def worker_registry(
+    source: StatusSource, collectors: Iterable[Collector] = ()
+) -> CollectorRegistry:
+    """Return a registry of its own for a worker: its metrics, the process's and the GC's.
+
+    Args:
+        source: the worker.
+        collectors: its processors' own.
+    """
     registry = CollectorRegistry()
     registry.register(WorkerCollector(source))
+    for collector in collectors:
+        registry.register(collector)
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry

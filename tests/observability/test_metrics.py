@@ -14,6 +14,7 @@ from streamproc.leases.statistics import LeaseStatistics
 from streamproc.observability.fleet import FleetCollector, WorkerProcess
 from streamproc.observability.metrics import WorkerCollector, worker_registry
 from streamproc.pipeline.statistics import ShardStatistics
+from streamproc_inventory.drift import DriftCollector
 from tests.observability.making import FakeWorker, lease, reader, shard
 
 LABELS = {"group": "payments", "stream": "orders"}
@@ -234,8 +235,10 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     """Return, for each metric as Prometheus names it, its type and labels."""
     suffix = {"counter": "_total", "info": "_info"}
     one = WorkerProcess(number=0, socket="")
+    drift = DriftCollector()
+    drift.note("sku", "location", 1)
     families = [
-        *worker_registry(full_worker()).collect(),
+        *worker_registry(full_worker(), [drift]).collect(),
         *FleetCollector([one], {}, "payments", "orders").collect(),
     ]
     return {
@@ -253,7 +256,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
     return {
         name: (
             kind,
-            (common if name.startswith("streamproc_") else frozenset())
+            (common if re.match("streamproc_(?!inventory_)", name) else frozenset())
             | set(re.findall(r"`(\w+)`", labels)),
         )
         for name, kind, labels in rows

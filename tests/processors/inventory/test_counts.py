@@ -82,3 +82,21 @@ async def test_a_count_rests_on_the_moves_it_knows_whatever_their_order() -> Non
         events = [At(second, received(f"r{second}", second)) for second in order]
         h = await deliver([*events, At(9, counted("n", 50, as_of=2.5))])
         assert stock(h).on_hand == 50 + 3 + 4
+
+
+async def test_the_drift_of_each_stocks_last_count_is_a_metric() -> None:
+    processor = InventoryProcessor()
+    events = [
+        At(1, received("r1", 10)),
+        At(6, counted("n", 8, as_of=2)),
+        At(7, counted("n2", 9, as_of=6.5, sku="SKU-2")),
+        At(8, counted("n3", 9, as_of=7.5, sku="SKU-2")),
+        At(9, counted("old", 99, as_of=1, sku="SKU-2")),
+    ]
+    await deliver(events, processor=processor)
+    (collector,) = processor.collectors()
+    (family,) = collector.collect()
+    assert {sample.labels["sku"]: sample.value for sample in family.samples} == {
+        "SKU-1": -2,
+        "SKU-2": 0,
+    }
