@@ -49,6 +49,20 @@ async def test_the_readmes_processor_does_what_the_readme_says() -> None:
     await names["example"]()
 
 
+async def test_the_processors_of_the_document_on_failures_do_what_it_says() -> None:
+    policies, batches = snippets("docs/failures.md", "python")
+    names: dict[str, Any] = {}
+    exec(policies, names)
+    async with Harness(names["Bank"]()) as h:
+        await h.send(names["Transfer"]("t1", "a", 5), names["Transfer"]("t2", "b", 0))
+        assert (h.state("bank", "a"), h.delays) == (5, [2.0, 2.0])
+        assert [letter.reason for letter in h.dead_letters] == ["nothing-to-book"]
+    exec(batches, names)
+    async with Harness(names["Scorer"]()) as h:
+        await h.send(names["Paid"]("p1", "c", 100.0), names["Paid"]("p2", "c", 50.0))
+        assert h.state("scorer", "c") == 0.1
+
+
 def test_the_readmes_configuration_is_understood() -> None:
     (text,) = snippets("README.md", "toml")
     config = convert(tomllib.loads(text))

@@ -441,7 +441,7 @@ def _print_letter(stored: StoredLetter) -> None:
     table = Table(box=None, show_header=False)
     _add(table, "id", stored.id)
     for name, value in letter.facts().items():
-        if name not in ("traceback", "arrival") and value != "":
+        if name not in ("traceback", "arrival") and value not in ("", 0):
             _add(table, name.replace("_", " "), str(value))
     _add(table, "arrival", _time(letter.arrival))
     Console().print(table)

@@ -32,7 +32,7 @@ def event(event_id: str, key: str, size: int = 10) -> OutgoingEvent:
     return OutgoingEvent(id=event_id, type="T", key=key, cause="c", data=b"x" * size)
 
 
-async def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     """Wait until a condition holds; one that is a coroutine is awaited each time."""
     async with asyncio.timeout(timeout):
         while True:
