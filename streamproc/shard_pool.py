@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -64,6 +65,7 @@ class ShardPool:
         self._coordinator: CoordinatorThread | None = None
         self._consumers: dict[str, ShardConsumer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._let_go: dict[str, asyncio.Event] = {}
         self._departed = ShardStatistics()
         self._parked: list[int | None] = [None] * len(engine.stores)
         self._draining = False
@@ -86,7 +88,8 @@ class ShardPool:
         before = self._tasks.get(lease.key)
         if before is not None:
             before.cancel()
-        task = asyncio.create_task(self._run(lease, before), name=f"shard {lease.key}")
+        let_go = self._let_go[lease.key] = asyncio.Event()
+        task = asyncio.create_task(self._run(lease, let_go, before), name=f"shard {lease.key}")
         self._tasks[lease.key] = task
         task.add_done_callback(lambda done: self._done(lease.key, done))
 
@@ -97,6 +100,8 @@ class ShardPool:
 
     def handover_requested(self, key: str) -> None:
         """Drain a shard; its lease is given up once the batch in hand is committed."""
+        if key in self._let_go:
+            self._let_go[key].set()
         if key in self._consumers:
             self._consumers[key].stop()
 
@@ -105,6 +110,8 @@ class ShardPool:
     async def drain(self, timeout: float) -> None:
         """Let every shard commit the batch in hand and release its lease, for `timeout` seconds."""
         self._draining = True
+        for let_go in self._let_go.values():
+            let_go.set()
         for consumer in self._consumers.values():
             consumer.stop()
         running = set(self._tasks.values())
@@ -160,13 +167,18 @@ class ShardPool:
         assert self._coordinator is not None, "attach() comes before the first lease"
         return self._coordinator
 
-    async def _run(self, lease: Lease, before: asyncio.Task[None] | None) -> None:
-        """Process a shard for as long as its lease is ours, whatever goes wrong with it."""
+    async def _run(
+        self, lease: Lease, let_go: asyncio.Event, before: asyncio.Task[None] | None
+    ) -> None:
+        """Process a shard for as long as its lease is ours, whatever goes wrong with it.
+
+        `let_go` is set once the lease is to be given up, which holds between two tries, too.
+        """
         if before is not None:
             await asyncio.wait([before])
             self._leave(lease.key)
         delay = _LEAST_RETRY_S
-        while True:
+        while not let_go.is_set():
             consumer = self._consumers[lease.key] = self._consumer(lease)
             try:
                 ended = await consumer.run()
@@ -190,12 +202,16 @@ class ShardPool:
             else:
                 await self._give_up(consumer, ended)
                 return
-            if self._draining:
-                return
             lease = consumer.lease
             self._leave(lease.key)
-            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await let_go.wait()
             delay = min(_MOST_RETRY_S, delay * 2)
+        try:
+            await self._leases.release(lease.key, epoch=lease.counter)
+        except LeaseStoreError as error:
+            log.warning("%s: not released, its lease will expire: %s", lease.key, error)
 
     def _consumer(self, lease: Lease) -> ShardConsumer:
         return ShardConsumer(
@@ -232,7 +248,7 @@ class ShardPool:
     def _done(self, key: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is not task:
             return
-        del self._tasks[key]
+        del self._tasks[key], self._let_go[key]
         self._leave(key)
         error = None if task.cancelled() else task.exception()
         if error is not None:

@@ -101,7 +101,7 @@ class Nemesis:
             return
         victims = up if rng.random() < 0.4 else [rng.choice(up)]
         links: list[Link] = [getattr(worker, which) for worker in victims]
-        kind = rng.choice(["slow", "failing", "losing", "silent"])
+        kind = rng.choice(["slow", "failing", "losing", "silent", "refusing"])
         for link in links:
             match kind:
                 case "slow":
@@ -110,6 +110,8 @@ class Nemesis:
                     link.failing = rng.choice([0.3, 1.0])
                 case "losing" if which != "kinesis":
                     link.losing = rng.choice([0.2, 0.7])
+                case "refusing" if which == "kinesis":
+                    link.refusing = rng.choice([0.1, 1.0])
                 case "silent" if which == "leases":
                     link.silent = rng.choice([0.2, 1.0])
         length = rng.choice([1.0, 4.0, 11.0, 20.0])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamproc.errors import LeaseStoreError, StateStoreError, StreamprocError
+from streamproc.errors import LeaseStoreError, StateStoreError, StreamError, StreamprocError
 from streamproc.kinesis.api import KinesisApi, PutEntry, PutResult, StreamSummary
 from streamproc.kinesis.codec import GetRecordsResult, decode_get_records
 from streamproc.kinesis.errors import (
@@ -47,6 +47,7 @@ class Link:
         failing: share of calls refused before they are carried out.
         losing: share of calls carried out whose answer is an error.
         silent: share of calls that are lost on the way: never carried out, never answered.
+        refusing: share of calls refused for good, as for want of a permission.
     """
 
     def __init__(self, kernel: Kernel, error: type[StreamprocError]) -> None:
@@ -60,6 +61,7 @@ class Link:
         self.failing = 0.0
         self.losing = 0.0
         self.silent = 0.0
+        self.refusing = 0.0
 
     async def call(self, action: Callable[[], T]) -> T:
         """Carry out an action at the other end and return what it returns, or raise."""
@@ -76,7 +78,9 @@ class Link:
         rng = self._kernel.rng
         result: Any = None
         error: BaseException | None = None
-        if self.failing and rng.random() < self.failing:
+        if self.refusing and rng.random() < self.refusing:
+            error = StreamError("the simulated server refuses")
+        elif self.failing and rng.random() < self.failing:
             error = self._error("the simulated server is away")
         else:
             try:
