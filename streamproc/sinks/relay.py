@@ -216,9 +216,10 @@ class StreamRelay(Generic[T]):
 
     async def _read(self, start: str) -> list[_Entry]:
         # Two calls, not a pipeline: those are not bounded in time.
-        self._size = await self._client.xlen(self._stream)
+        size = await self._client.xlen(self._stream)
         found: Any = await self._client.xrange(self._stream, min=start, count=self._batch)
         entries: list[_Entry] = found
+        self._size = size
         if start == "-":
             self._lag = self._age(entries[0][0]) if entries else 0.0
         return entries

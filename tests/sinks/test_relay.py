@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio
 
 from streamproc.config import Config, OutboxConfig
-from streamproc.context import Context, Emission, Item
+from streamproc.context import Context, Effects, Item
 from streamproc.errors import ConfigError
 from streamproc.events.event import Event
 from streamproc.redis_client import connect_redis
@@ -76,12 +76,12 @@ async def test_what_a_transaction_writes_is_what_a_sink_gets(
     class Flagged(Event, type="Flagged", version=2):
         payment: str
 
-    emitted: list[Emission] = []
-    context = Context[None]("fraud", "payments", "stream", "shard", emitted)
+    effects = Effects(lambda processor, event: None)
+    context = Context[None]("fraud", "payments", "stream", "shard", effects)
     item = Item(0, "Paid", "cause-1", b"digest", "2026-01-01T00:00:00Z", 1.0, "7", "pk")
     context.begin(item, None, {})
     emission_id = context.emit(Flagged("p1"), key="card ü")
-    entry = emitted[0].fields
+    entry = effects.emissions[0].fields
     await client.xadd(KEYS.outbox, dict(zip(entry[::2], entry[1::2], strict=True)))  # type: ignore[arg-type]
     async with relaying(client, sink):
         await until(lambda: sink.taken)
