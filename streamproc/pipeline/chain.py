@@ -189,7 +189,9 @@ class Chain:
         self, batch: DecodedBatch, end: Position, redrive: Redrive | None = None
     ) -> Dispatched | Unfinished:
         conflicts = 0
-        trusted = redrive is None and self._trust.covers(batch)
+        # A limit on the outbox needs to know its size, which the check tells.
+        unlimited = self._engine.outbox_limit is None
+        trusted = redrive is None and unlimited and self._trust.covers(batch)
         while True:
             checked, items = await self._check(batch, redrive, trusted)
             behind: list[Item] = []
@@ -341,6 +343,7 @@ class Chain:
         while done.outcome == "PARKING" and redrive is None and not _concerns(batch, commit, done):
             # Keys of other shards: nothing that this batch relied on.
             commit.parked = done.parked
+            self._trust.parked(commit.parked)
             done = await self._persist(lambda: self._store.commit(commit))
         self._statistics.commit_seconds.observe(time.perf_counter() - started)
         repeated = self._statistics.store_errors > errors_before

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from streamproc.pipeline.decode import DecodedBatch
+from streamproc.state.parking import Parked
 from streamproc.state.store import Checked
 
 __all__ = ["Trust"]
@@ -60,6 +61,11 @@ class Trust:
         """Note what the check of a batch told."""
         self._checked_at, self._last = self._clock(), told
         self._to_check = max(0, self._to_check - 1)
+
+    def parked(self, parked: Parked | None) -> None:
+        """Note what a commit told of the keys that are parked."""
+        if self._last is not None and parked is not None:
+            self._last = msgspec.structs.replace(self._last, parked=parked)
 
     def held(self) -> None:
         """Note that a batch went through without a check."""
