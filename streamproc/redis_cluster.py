@@ -147,8 +147,10 @@ class ClusterRedis(TimedRedis):
             known.sort(key=lambda address: address == self._suspect)
             failure: Exception = RedisError("no node is known")
             for address in (*known, None):
+                # The URL's node comes last: what is left of the call's time is for it.
+                share = None if address is None else self.call_timeout * _SHARE_OF_A_NODE
                 try:
-                    async with asyncio.timeout(self.call_timeout * _SHARE_OF_A_NODE):
+                    async with asyncio.timeout(share):
                         self._note(await self._slots_by(address))
                     return
                 except ResponseError as error:
