@@ -148,6 +148,26 @@ def windows(
 
 
 @app.command()
+def idle(
+    shards: Annotated[int, typer.Option(help="Empty shards of the stream.", min=1)] = 1_000,
+    settle: Annotated[float, typer.Option(help="Seconds before the look.", min=0)] = 15,
+    seconds: Annotated[float, typer.Option(help="Seconds to look for.", min=1)] = 30,
+    json: JsonOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Measure a worker whose shards are all quiet: CPU, memory, polls."""
+    import msgspec
+    from rich.console import Console
+
+    from streamproc_benchmarks.idle import measure_idle, print_idle
+
+    cost = run_loop(measure_idle(shards, settle, seconds, overrides_of(assignments)))
+    print_idle(cost, Console())
+    if json is not None:
+        json.write_bytes(msgspec.json.encode(cost))
+
+
+@app.command()
 def dedupe(
     ids: Annotated[int, typer.Option(help="Event ids to mark in each layout.", min=1)] = 1_000_000,
     batch: Annotated[int, typer.Option(help="Ids in one batch.", min=1)] = 1_000,

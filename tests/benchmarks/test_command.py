@@ -32,6 +32,21 @@ def test_windows_are_measured_step_by_step() -> None:
 
 
 @pytest.mark.process
+def test_quiet_shards_are_all_polled(tmp_path: Path) -> None:
+    path = tmp_path / "idle.json"
+    done = run(
+        *("idle", "--shards", "20", "--settle", "2", "--seconds", "3", "--json", str(path)),
+        *("--set", "read.idle_poll_interval=0.5"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "A worker with 20 quiet shards" in done.stdout
+    cost: dict[str, Any] = json.loads(path.read_text())
+    assert (cost["shards"], cost["unpolled"], cost["interval"]) == (20, 0, 0.5)
+    assert 20 <= cost["polls_per_second"] <= 45
+    assert 0.4 < cost["gap_p50"] < 0.8
+
+
+@pytest.mark.process
 def test_both_layouts_of_dedupe_marks_are_measured(tmp_path: Path) -> None:
     path = tmp_path / "dedupe.json"
     done = run("dedupe", "--ids", "20000", "--batch", "500", "--json", str(path))

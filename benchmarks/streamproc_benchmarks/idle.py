@@ -1,0 +1,189 @@
+"""What a worker with many quiet shards costs: CPU, memory, and whether each is still polled."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from streamproc.cli.loop import calm_collector, run_loop
+from streamproc.config import ReadConfig
+from streamproc.kinesis.reader import ShardReader
+from streamproc.plugins import load_processors
+from streamproc.settings import load_config
+from streamproc.worker import Worker
+from streamproc_benchmarks.pinning import choose_cores, pin
+from streamproc_benchmarks.processes import announce, start_child
+from streamproc_benchmarks.server import Servers, ServerSpec
+from streamproc_benchmarks.statistics import percentile
+
+__all__ = ["IdleCost", "measure_idle", "print_idle"]
+
+_STREAM: Final = "quiet"
+_START_S: Final = 300.0
+# Shards count as idle once they were empty that long; here at once, or the wait would be measured.
+_IDLE_AFTER_S: Final = 1.0
+
+
+class IdleSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where, how many shards, and for how many seconds to look, after as many to settle."""
+
+    core: int | None
+    endpoint_url: str
+    redis_url: str
+    shards: int
+    settle: float
+    seconds: float
+    settings: dict[str, Any] = {}
+
+
+class IdleCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker took while nothing happened.
+
+    Attributes:
+        shards: shards that it held.
+        interval: seconds that an idle shard is to be polled at.
+        core_share: CPU time of the worker's process, all threads, by wall time.
+        peak_rss_mb: the most memory that the process ever had, in MB (10^6 bytes).
+        polls_per_second: over all shards.
+        gap_p50, gap_max: seconds between two polls of a shard, over all shards.
+        unpolled: shards that were not polled at all meanwhile.
+    """
+
+    shards: int
+    interval: float
+    seconds: float
+    core_share: float
+    peak_rss_mb: float
+    polls_per_second: float
+    gap_p50: float
+    gap_max: float
+    unpolled: int
+
+
+async def measure_idle(
+    shards: int, settle: float, seconds: float, settings: dict[str, Any]
+) -> IdleCost:
+    """Run a worker with the no-op processor over `shards` empty shards in a process of its own."""
+    cores = choose_cores()
+    async with start_child("server", ServerSpec(cores.load, {_STREAM: shards})) as server:
+        servers = msgspec.json.decode(await server.line(_START_S), type=Servers)
+        spec = IdleSpec(
+            core=cores.consumer,
+            endpoint_url=servers.endpoint_url,
+            redis_url=servers.redis_url,
+            shards=shards,
+            settle=settle,
+            seconds=seconds,
+            settings=settings,
+        )
+        async with start_child("idle", spec) as worker:
+            line = await worker.line(_START_S + settle + seconds)
+    return msgspec.json.decode(line, type=IdleCost)
+
+
+def print_idle(cost: IdleCost, console: Console) -> None:
+    """Print it."""
+    table = Table(
+        title=f"A worker with {cost.shards:,} quiet shards, {cost.seconds:g} s",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("of a core", "peak MB", "polls/s", "gap p50", "gap max", "not polled"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        f"{cost.core_share:.1%}",
+        f"{cost.peak_rss_mb:.0f}",
+        f"{cost.polls_per_second:,.0f}",
+        f"{cost.gap_p50:.2f} s",
+        f"{cost.gap_max:.2f} s",
+        str(cost.unpolled),
+    )
+    console.print(table)
+    console.print(
+        f"Each shard is to be polled every {cost.interval:g} s (read.idle_poll_interval)."
+    )
+
+
+class _Polls:
+    """When each shard was polled."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note every poll of every reader, at the cost of a call."""
+        poll, times = ShardReader._poll, self.times
+
+        async def noted(reader: ShardReader) -> None:
+            times.setdefault(reader._shard_id, []).append(time.monotonic())
+            await poll(reader)
+
+        with patch.object(ShardReader, "_poll", noted):
+            yield
+
+
+async def _idle(spec: IdleSpec) -> None:
+    overrides = {
+        "group": "bench",
+        "stream.name": _STREAM,
+        "stream.region": "us-east-1",
+        "stream.endpoint_url": spec.endpoint_url,
+        "redis.url": spec.redis_url,
+        "read.idle_after": _IDLE_AFTER_S,
+        **spec.settings,
+    }
+    config = load_config(None, {}, overrides)
+    calm_collector()
+    polls = _Polls()
+    with polls.watched():
+        worker = Worker(config, load_processors({"noop": {}}))
+        running = asyncio.create_task(worker.run())
+        while len(polls.times) < spec.shards:
+            if running.done():
+                running.result()
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(spec.settle)
+        cost = await _look(spec, config.read, polls)
+        announce(cost)
+        worker.stop()
+        await running
+
+
+async def _look(spec: IdleSpec, read: ReadConfig, polls: _Polls) -> IdleCost:
+    started, cpu = time.monotonic(), time.process_time()
+    await asyncio.sleep(spec.seconds)
+    took, used = time.monotonic() - started, time.process_time() - cpu
+    recent = {shard: [at for at in times if at >= started] for shard, times in polls.times.items()}
+    gaps = [b - a for times in recent.values() for a, b in itertools.pairwise(times)]
+    # ru_maxrss is in KiB on Linux and in bytes on macOS (getrusage(2)).
+    unit = 1 if sys.platform == "darwin" else 1024
+    return IdleCost(
+        shards=len(polls.times),
+        interval=read.idle_poll_interval,
+        seconds=spec.seconds,
+        core_share=used / took,
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6,
+        polls_per_second=sum(len(times) for times in recent.values()) / took,
+        gap_p50=percentile(gaps, 0.5),
+        gap_max=max(gaps),
+        unpolled=sum(not times for times in recent.values()),
+    )
+
+
+if __name__ == "__main__":
+    given = msgspec.json.decode(sys.argv[1], type=IdleSpec)
+    pin(given.core)
+    run_loop(_idle(given))
