@@ -41,6 +41,7 @@ _COUNTERS: Final = {
     "retries": ("streamproc_retries", "Attempts of handlers after the first."),
     "batches": ("streamproc_batches", "Batches committed."),
     "reruns": ("streamproc_batch_reruns", "Batches run again before they could be committed."),
+    "fenced": ("streamproc_fenced_commits", "Commits refused: a newer owner has the shard."),
     "conflicts": ("streamproc_commit_conflicts", "Commits refused: another shard's was earlier."),
     "halvings": (
         "streamproc_batch_halvings",

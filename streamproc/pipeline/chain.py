@@ -11,7 +11,7 @@ import msgspec
 
 from streamproc.context import Item
 from streamproc.deadletter import DeadLetter, describe_failure
-from streamproc.errors import DecodeError, Reject, StateStoreError, TooFewReplicas
+from streamproc.errors import DecodeError, Fenced, Reject, StateStoreError, TooFewReplicas
 from streamproc.events.envelope import encode_envelope, split_type
 from streamproc.kinesis.records import Record
 from streamproc.pipeline.decode import DecodedBatch
@@ -368,9 +368,13 @@ class Chain:
 
     async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
         engine = self._engine
-        return await until_answered(
-            call, self._field, engine.sleep, engine.rng, self._count_store_error
-        )
+        try:
+            return await until_answered(
+                call, self._field, engine.sleep, engine.rng, self._count_store_error
+            )
+        except Fenced:
+            self._statistics.fenced += 1
+            raise
 
     def _count_store_error(self, error: StateStoreError) -> None:
         self._statistics.store_errors += 1

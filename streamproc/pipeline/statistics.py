@@ -79,6 +79,7 @@ class ShardStatistics(msgspec.Struct):
         outbox_waits: commits that waited because the outbox was full.
         outbox_wait_seconds: time that they waited.
         rewinds: times that Redis turned out to be behind and the shard was read again.
+        fenced: commits refused since a newer owner had the shard.
         store_errors: Redis calls that failed and were repeated.
         replica_shortfalls: of those, commits that too few replicas had acknowledged in time.
         batch_seconds: time from the start of a batch to its commit.
@@ -108,6 +109,7 @@ class ShardStatistics(msgspec.Struct):
     outbox_waits: int = 0
     outbox_wait_seconds: float = 0.0
     rewinds: int = 0
+    fenced: int = 0
     store_errors: int = 0
     replica_shortfalls: int = 0
     emitted_by_processor: dict[str, int] = msgspec.field(default_factory=dict)

@@ -89,6 +89,7 @@ def test_counts_by_processor_have_a_series_each() -> None:
         ("conflicts", "streamproc_commit_conflicts_total"),
         ("batches", "streamproc_batches_total"),
         ("rewinds", "streamproc_state_rewinds_total"),
+        ("fenced", "streamproc_fenced_commits_total"),
         ("store_errors", "streamproc_store_errors_total"),
         ("replica_shortfalls", "streamproc_replica_shortfalls_total"),
     ],

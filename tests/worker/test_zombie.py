@@ -50,7 +50,8 @@ async def test_a_stale_owners_commit_is_refused_in_200_of_200_trials(
                 await answer(backend, successor)
         before = await backend.held()
         await answer(backend, stale)
-        refused += isinstance(stale.task.exception(), Fenced)
+        assert isinstance(stale.task.exception(), Fenced)
+        refused += stale.consumer.statistics.fenced
         assert await backend.held() == before, f"trial {trial}: the zombie has written"
         while successor.pending:
             await answer(backend, successor)
