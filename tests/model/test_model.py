@@ -199,7 +199,7 @@ def look(make_backend: Callable[[], Backend], partitions: int, examples: int) ->
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("partitions", [1, 2])
 def test_any_interleaving_in_memory_agrees_with_the_oracle(partitions: int) -> None:
-    look(lambda: MemoryBackend(partitions), partitions, examples=40)
+    look(lambda: MemoryBackend(partitions), partitions, examples=30)
 
 
 @pytest.mark.timeout(0)
@@ -207,4 +207,4 @@ def test_any_interleaving_in_memory_agrees_with_the_oracle(partitions: int) -> N
 def test_any_interleaving_on_a_real_server_agrees_with_the_oracle(
     partitions: int, redis_url: str
 ) -> None:
-    look(lambda: RedisBackend(redis_url, partitions), partitions, examples=15)
+    look(lambda: RedisBackend(redis_url, partitions), partitions, examples=10)
