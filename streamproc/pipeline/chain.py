@@ -340,7 +340,7 @@ class Chain:
         errors_before = self._statistics.store_errors
         started = time.perf_counter()
         done = await self._persist(lambda: self._store.commit(commit))
-        while done.outcome == "PARKING" and redrive is None and not _concerns(batch, commit, done):
+        while done.outcome == "PARKING" and not _concerns(batch, commit, done):
             # Keys of other shards: nothing that this batch relied on.
             commit.parked = done.parked
             self._trust.parked(commit.parked)
@@ -533,9 +533,11 @@ class Chain:
 
 
 def _concerns(batch: DecodedBatch, commit: Commit, done: CommitResult) -> bool:
-    """Whether a change of what is parked is one of the batch's own keys."""
+    """Whether what changed of what is parked is a key of the batch, or the list that it takes."""
     assert commit.parked is not None, "only a commit that minds what is parked ends in PARKING"
     assert done.parked is not None, "PARKING tells what is parked"
+    if commit.redriven is not None:
+        return done.waiting != commit.redriven.length
     changed = commit.parked.keys ^ done.parked.keys
     return any(item.partition_key in changed for item in batch.items)
 

@@ -340,6 +340,28 @@ async def test_keys_that_another_shard_parks_meanwhile_cost_no_rerun() -> None:
     assert booked(store, "a") == ["a1"]
 
 
+async def test_keys_that_another_shard_parks_during_a_redrive_cost_no_rerun() -> None:
+    ledger, store = Ledger(), MemoryStateStore()
+    ledger.broken = {"a1", "b1"}
+    worker = Worker(store, ledger)
+    one, two = await worker.take("one", 1), await worker.take("two", 1)
+    await one.process([record(1, "a1"), record(2, "a2")])
+    real = store.commit
+
+    async def commit(commit: Commit) -> CommitResult:
+        store.commit = real  # type: ignore[method-assign]
+        await two.process([record(1, "b1")])
+        return await real(commit)
+
+    store.commit = commit  # type: ignore[method-assign]
+    ledger.broken = {"b1"}
+    reruns = one.statistics.reruns
+    assert not await one.redrive(0, "a")
+    assert booked(store, "a") == ["a1", "a2"]
+    assert set(store.parked()) == {"b"}
+    assert (one.statistics.redriven, one.statistics.reruns) == (2, reruns)
+
+
 async def test_a_batch_that_began_before_somebody_unparked_its_key_is_judged_again() -> None:
     """Dropping a parked key by hand while its owner puts more there."""
     ledger, store = Ledger(), MemoryStateStore()
