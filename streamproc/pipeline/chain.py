@@ -10,20 +10,19 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from streamproc.context import Item
-from streamproc.deadletter import DeadLetter, describe_failure
-from streamproc.errors import DecodeError, Fenced, Reject, StateStoreError, TooFewReplicas
-from streamproc.events.envelope import encode_envelope, split_type
-from streamproc.kinesis.records import Record
+from streamproc.errors import Fenced, StateStoreError, TooFewReplicas
 from streamproc.pipeline.decode import DecodedBatch
 from streamproc.pipeline.dispatch import Dispatched, Dispatcher, Failure
 from streamproc.pipeline.engine import Engine, Moved
+from streamproc.pipeline.letters import Letters
 from streamproc.pipeline.parking import Redrive, by_partition_key
 from streamproc.pipeline.patience import until_answered
 from streamproc.pipeline.statistics import ShardStatistics
+from streamproc.pipeline.tally import Tally
 from streamproc.pipeline.timers import ShardTimers
 from streamproc.pipeline.trust import Trust
 from streamproc.position import Position
-from streamproc.state.parking import Parked, Redriven
+from streamproc.state.parking import Parked
 from streamproc.state.store import Checked, Commit, CommitResult
 from streamproc.state.timers import TimerState
 
@@ -94,6 +93,8 @@ class Chain:
             start.timers,
             self._persist,
         )
+        self._letters = Letters(engine.group, engine.stream, shard_id)
+        self._tally = Tally(statistics, self._field, engine.wall_clock, self._store.now_ms)
         self._dispatcher = Dispatcher(
             engine.routes,
             engine.group,
@@ -135,7 +136,7 @@ class Chain:
             if result == "contended":
                 self.timers.fewer()
             return result
-        self._count(batch, result, started)
+        self._tally.batch(batch, result, started)
         return None
 
     def rewind(self, start: ChainStart) -> None:
@@ -182,7 +183,9 @@ class Chain:
                 raise
         if not isinstance(result, Dispatched):
             return True  # somebody else was at the list, or at the states: look again
-        redriven = self._count_redriven(batch, result, redrive, started)
+        redriven = redrive.outcome(result, self._letters.parked(batch, result, redrive))
+        undecodable = redrive.dead(batch, redriven)
+        self._tally.redriven(batch, result, redriven, undecodable, started)
         return not (redriven.empties or redriven.head)
 
     async def _run_until_committed(
@@ -308,11 +311,12 @@ class Chain:
             Fenced: a newer owner has the shard.
         """
         changes, event_clock = self.timers.changes(batch, result.settings)
-        parked = self._parked_letters(batch, result, redrive)
+        parked = self._letters.parked(batch, result, redrive)
         dead, park, redriven = batch.dead, by_partition_key(parked), None
         if redrive is not None:
             park, redriven = {}, redrive.outcome(result, parked)
             dead = redrive.dead(batch, redriven)
+        dead = [*dead, *self._letters.dead(batch, result, redrive)]
         commit = Commit(
             shard=self._field,
             epoch=self._epoch,
@@ -324,12 +328,7 @@ class Chain:
             cells=result.states,
             counters=result.counters,
             outbox=[emission.fields for emission in result.emissions],
-            dead_letters=[letter.fields() for letter in dead]
-            + [
-                self._letter(failure, batch, redrive).fields()
-                for failure in result.failures
-                if failure.fate == "dead-letter"
-            ],
+            dead_letters=[letter.fields() for letter in dead],
             parked=None if checked is _UNCHECKED else checked.parked,
             park=park,
             redriven=redriven,
@@ -384,152 +383,6 @@ class Chain:
         batch.reset()
         self._engine.cache.discard(batch.cells.values())
         self._engine.cache.discard([counter.stored for counter in batch.counters.values()])
-
-    def _parked_letters(
-        self, batch: DecodedBatch, result: Dispatched, redrive: Redrive | None
-    ) -> list[DeadLetter]:
-        """Return what is parked: events that failed, and those that wait behind others."""
-        failed = [
-            self._letter(failure, batch, redrive)
-            for failure in result.failures
-            if failure.fate != "dead-letter"
-        ]
-        if redrive is not None:
-            return failed
-        return failed + [self._waiting(item, batch) for item in result.behind]
-
-    def _letter(self, failure: Failure, batch: DecodedBatch, redrive: Redrive | None) -> DeadLetter:
-        item, error = failure.item, failure.error
-        text, trace = describe_failure(error)
-        before = self._waiting(item, batch) if redrive is None else redrive.letters[int(item.order)]
-        return msgspec.structs.replace(
-            before,
-            reason=error.reason if isinstance(error, (Reject, DecodeError)) else "handler-failed",
-            error=text,
-            traceback=trace,
-            attempts=before.attempts + failure.attempts,
-            event_type=item.event_type,
-            event_id=item.event_id,
-            handler=failure.handler,
-        )
-
-    def _waiting(self, item: Item, batch: DecodedBatch) -> DeadLetter:
-        return DeadLetter.of(
-            self._record(item, batch),
-            self._engine.stream,
-            self._shard_id,
-            reason="behind-parked",
-            error="",
-            event_type=item.event_type,
-            event_id=item.event_id,
-        )
-
-    def _record(self, item: Item, batch: DecodedBatch) -> Record:
-        """Return the record of an event, or for a timer's one that would bring it again."""
-        timer = item.timer
-        if timer is None:
-            return batch.records[int(item.order)]
-        name, version = split_type(timer.type)
-        data = encode_envelope(
-            id=item.event_id,
-            source=f"streamproc/{self._engine.group}/{timer.processor}",
-            type=name,
-            version=version or 1,
-            time=item.time,
-            data=timer.data,
-        )
-        return Record(item.sequence, item.arrival, data, timer.key)
-
-    def _count_timers(self, result: Dispatched) -> tuple[int, int]:
-        """Count the timers that fired; return how many succeeded and how many failed."""
-        done = [item.timer for item in result.items if item.timer is not None]
-        failed = [f.item.timer for f in result.failures if f.item.timer is not None]
-        self._statistics.timers_fired += len(done) + len(failed)
-        self._statistics.timers_failed += len(failed)
-        now = self._store.now_ms()
-        for timer in (*done, *failed):
-            if timer.clock == "wall":
-                self._statistics.timer_late_seconds.observe(max(0, now - timer.at) / 1000)
-        return len(done), len(failed)
-
-    def _count(self, batch: DecodedBatch, result: Dispatched, started: float) -> None:
-        statistics, records = self._statistics, batch.own
-        dead = sum(failure.fate == "dead-letter" for failure in result.failures)
-        parked = len(result.failures) - dead + len(result.behind)
-        processed = len(result.items)
-        if batch.has_timers:
-            fired, failed = self._count_timers(result)
-            processed, dead = processed - fired, dead - failed
-        put_aside = len(batch.dead) + dead + parked
-        unknown = len(batch.unknown)
-        statistics.batches += 1
-        statistics.records += len(records)
-        statistics.bytes += sum([len(record.data) for record in records])
-        statistics.processed += processed
-        statistics.unknown += unknown
-        statistics.dead_letters += put_aside - parked
-        statistics.parked += parked
-        statistics.duplicates += len(records) - processed - unknown - put_aside
-        if records:
-            statistics.batch_records.observe(len(records))
-        statistics.batch_seconds.observe(time.perf_counter() - started)
-        statistics.end_to_end_seconds.observe_ages(
-            self._engine.wall_clock(),
-            [record.approximate_arrival_timestamp for record in records],
-        )
-        self._count_outcome(batch, result)
-
-    def _count_redriven(
-        self, batch: DecodedBatch, result: Dispatched, redrive: Redrive, started: float
-    ) -> Redriven:
-        statistics = self._statistics
-        redriven = redrive.outcome(result, self._parked_letters(batch, result, redrive))
-        dead = len(redrive.dead(batch, redriven))
-        dead += sum(failure.fate == "dead-letter" for failure in result.failures)
-        statistics.redriven += redriven.done
-        statistics.dead_letters += dead
-        statistics.batch_seconds.observe(time.perf_counter() - started)
-        self._count_outcome(batch, result)
-        log.info(
-            "%s: %d records of a parked key redriven, %d left%s",
-            self._field,
-            redriven.done,
-            redriven.length - redriven.done,
-            "; the next one failed again" if redriven.head else "",
-        )
-        return redriven
-
-    def _count_outcome(self, batch: DecodedBatch, result: Dispatched) -> None:
-        statistics = self._statistics
-        statistics.retries += result.retries
-        statistics.emitted += len(result.emissions)
-        for emission in result.emissions:
-            by_processor = statistics.emitted_by_processor
-            by_processor[emission.processor] = by_processor.get(emission.processor, 0) + 1
-        for failure in result.failures:
-            processor = failure.handler.partition(".")[0]
-            failed = statistics.failed_by_processor
-            failed[processor] = failed.get(processor, 0) + 1
-        for letter in batch.dead:
-            log.warning(
-                "%s: record %s is no event (%s); put into the dead letters",
-                self._field,
-                letter.sequence,
-                letter.reason,
-            )
-        for failure in result.failures:
-            # The error's own text may quote the event: it goes to the dead letter, not to the log.
-            log.warning(
-                "%s: %s failed on the event at %s, %d attempts (%s); %s",
-                self._field,
-                failure.handler,
-                failure.item.sequence,
-                failure.attempts,
-                type(failure.error).__name__,
-                "put into the dead letters"
-                if failure.fate == "dead-letter"
-                else "its partition key is parked",
-            )
 
 
 def _concerns(batch: DecodedBatch, commit: Commit, done: CommitResult) -> bool:
