@@ -109,6 +109,7 @@ async def test_wherever_memory_ends_a_commit_is_whole_or_nothing() -> None:
                 refused += 1
                 assert await kit.dump() == before
         assert refused > 0
+        await kit.client.config_set("maxmemory", 0)
         assert len(await kit.stored(big.key) or b"") == 500_002
         assert len(await kit.outbox()) == 1_001
         assert (await kit.store.adopt(SHARD, 1, None)).position == position(2)
