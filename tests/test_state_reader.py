@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -151,6 +152,25 @@ async def test_a_scan_yields_every_key_once_and_only_what_matches(
     assert len(counters) == 701
     assert counters["[x]*", "all"] == {"sold": 1}
     assert [each async for each in reader.scan("shelve?")] == []
+
+
+async def test_keys_that_redis_returns_twice_are_yielded_once(
+    redis_url: str, reader: StateReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SCAN does while the table is resized: within an answer, and in a later one."""
+    await sell(redis_url, *[Sold(str(n), f"sku-{n}", "berlin") for n in range(10)])
+    scan, answers = reader._client.scan, 0
+
+    async def repeating(*args: Any, **options: Any) -> Any:
+        nonlocal answers
+        answers += 1
+        _, found = await scan(0, **options)
+        return 0 if answers == 2 else 7, [*found, *found]
+
+    monkeypatch.setattr(reader._client, "scan", repeating)
+    keys = [stored.key async for stored in reader.scan("shelves")]
+    assert answers == 2
+    assert len(keys) == len(set(keys)) == 10
 
 
 async def test_a_group_spread_over_a_cluster_is_read_whole(
