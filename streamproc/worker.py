@@ -16,15 +16,12 @@ from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 from streamproc.config import Config, require
-from streamproc.doctor.redis_checks import judge_eviction
-from streamproc.doctor.redis_facts import read_facts
+from streamproc.doctor.at_start import begin_without_leases, warn_of_eviction
 from streamproc.errors import (
     ConfigError,
     LeaseStoreError,
-    StateLost,
     StateStoreError,
     StreamError,
 )
@@ -271,41 +268,11 @@ class Worker:
             # read from.
             refuse_foreign_leases(self._stream, leases, self._listed, self._created)
             if not leases:
-                self._begin_without_leases()
+                begin_without_leases(self._config, self._incarnation is not None)
         except BaseException:
             await store.aclose()
             raise
         return store
-
-    def _begin_without_leases(self) -> None:
-        """Say what is about to happen; a group that has lost everything looks like a new one.
-
-        Raises:
-            StateLost: the group is said to have begun before.
-        """
-        config, begin = self._config, self._config.stream.initial_position
-        if self._incarnation is not None:
-            log.warning(
-                "group %s has state in Redis and no leases: they are new or gone; shards "
-                "that have a position go on from there, others begin at %s",
-                config.group,
-                begin,
-            )
-            return
-        where = f"neither Redis nor the lease store ({config.leases.store}) knows it"
-        if config.worker.on_new_group == "halt":
-            raise StateLost(
-                f"group {config.group}: {where}, and worker.on_new_group is 'halt': state and "
-                "leases are lost, or redis.url, leases.store or group name the wrong ones. Restore "
-                f"them; or set worker.on_new_group to 'begin' to read the stream from {begin}"
-            )
-        log.warning(
-            "group %s begins at %s: %s. If it has run before, its data is gone: stop the workers "
-            "and restore it. Set worker.on_new_group = 'halt' once the group has begun",
-            config.group,
-            begin,
-            where,
-        )
 
     async def _open_roster(self) -> LeaseStore:
         config = self._config
@@ -346,19 +313,9 @@ class Worker:
             self._incarnation = incarnation_of(known)
             if len(known) == len(ids):
                 self._pool.expect(self._incarnation)
-        await self._warn_of_eviction()
+        await warn_of_eviction(self._redis)
         await claim_partitions(self._redis, self._config.group, self._config.redis.partitions)
         await claim_layout(self._redis, self._config.group, self._config.dedupe.layout)
-
-    async def _warn_of_eviction(self) -> None:
-        try:
-            servers = await read_facts(self._redis)
-        except (RedisError, OSError) as error:
-            log.warning("Redis does not tell its maxmemory-policy (%s)", type(error).__name__)
-            return
-        for finding in map(judge_eviction, servers):
-            if finding.level != "ok":
-                log.warning("Redis at %s", finding.message)
 
     def _look_at_ttl(self) -> None:
         """Say when a record may still be read after its event's id has been forgotten.

@@ -229,13 +229,20 @@ class CrashRun:
         self._kills += 1
         await self._start()
 
-    async def _hand_over(self, _: StoredGroup) -> None:
+    async def _hand_over(self, stored: StoredGroup) -> None:
         """Have a new worker ask for its share, then one of the old give all of its own back."""
         await self._start()
+        await self._until_listening(stored, self._workers[:1])
         leaving = self._workers.pop(0)
         code = await leaving.end(signal.SIGTERM)
         if code != 0:
             raise RunFailed(f"a worker that was told to stop exited with {code}")
+
+    async def _until_listening(self, stored: StoredGroup, workers: Sequence[ForkedWorker]) -> None:
+        """Wait until workers that may be young listen to signals."""
+        while not all(self._socket(worker.name).exists() for worker in workers):
+            await self._look(stored)
+            await asyncio.sleep(0.02)
 
     async def _until_done(self, stored: StoredGroup) -> None:
         await self._until(stored, self._workload.distinct)
@@ -268,10 +275,8 @@ class CrashRun:
         return counts.effects
 
     async def _end_cleanly(self, stored: StoredGroup) -> None:
-        """End the workers as an operator does, once the last one listens to signals."""
-        while not all(self._socket(worker.name).exists() for worker in self._workers):
-            await self._look(stored)
-            await asyncio.sleep(0.02)
+        """End the workers as an operator does."""
+        await self._until_listening(stored, self._workers)
         codes = [await worker.end(signal.SIGTERM) for worker in self._workers]
         if any(codes):
             raise RunFailed(f"the last workers exited with {codes}")
