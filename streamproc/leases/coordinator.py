@@ -341,13 +341,14 @@ class LeaseCoordinator:
         self._tally.count("scans")
         await self._store.each([row for row in leases if self._differs(row)], self._look_again)
         plan = self._plan(now)
+        if self._roster is not None and self._taking and (plan.take or plan.request):
+            await self._roster.join()
         await self._store.each(plan.let_go, self._disown)
         await self._store.each(plan.take, self._take)
         await self._store.each(plan.request, self._request)
 
     async def _has_news(self, roster: Roster) -> bool:
         """Look at the roster, and tell whether the lease table is worth reading."""
-        await roster.joined.wait()
         changed = await roster.look()
         now = self._clock()
         if self._scanned_at is None or changed or self._store.changes != self._changes_seen:

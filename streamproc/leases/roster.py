@@ -80,6 +80,7 @@ class Roster:
         self._free_since: dict[str, float] = {}
         self._looked_at: float | None = None
         self._news = asyncio.Event()
+        self._wanted = asyncio.Event()
         self.joined = asyncio.Event()
 
     @property
@@ -106,8 +107,17 @@ class Roster:
         """Let the others know soon that this worker has changed leases."""
         self._news.set()
 
+    async def join(self) -> None:
+        """Begin a session, if there is none, and wait for it.
+
+        Whoever has nothing to take stays off the roster: a stand-by worker costs no write.
+        """
+        self._wanted.set()
+        await self.joined.wait()
+
     async def beat_loop(self, ended: Callable[[], None]) -> None:
-        """Keep a session, for ever; call `ended` whenever one is over, before the next begins."""
+        """Keep a session, once one is wanted; call `ended` when it is over, and begin the next."""
+        await self._wanted.wait()
         while True:
             pause = self._duration / 20
             self._news.clear()
