@@ -249,5 +249,13 @@ def shown(found: Levels) -> dict[str, int]:
     return {name: value for name, value in msgspec.structs.asdict(found).items() if value}
 
 
+def emitted_since(h: Harness, told: int) -> list[tuple[str, Any]]:
+    """Return type and payload of what was emitted after the first `told` events."""
+    return [
+        (entry["type"].decode(), msgspec.json.decode(entry["data"])["data"])
+        for entry in h.store.outbox[told:]
+    ]
+
+
 def ledger(h: Harness, sku: str = SKU, at: str = WAREHOUSE) -> list[LedgerEntry]:
     return [e for e in h.emitted_as(LedgerEntry) if (e.sku, e.location_id) == (sku, at)]

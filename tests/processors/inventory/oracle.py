@@ -56,8 +56,15 @@ class Facts:
         self.ended: set[tuple[Place, str]] = set()
         self.policies: dict[Place, list[tuple[float, str, int]]] = defaultdict(list)
         self.places: set[Place] = set()
-        for second, event in {_id(each): each for each in history}.values():
-            _NOTE[type(event)](self, event, second)
+        self._ids: set[tuple[str, str]] = set()
+        for each in history:
+            self.add(each)
+
+    def add(self, each: At) -> None:
+        """Add an event to the set; one that is in it already changes nothing."""
+        if _id(each) not in self._ids:
+            self._ids.add(_id(each))
+            _NOTE[type(each.event)](self, each.event, each.second)
 
     def levels(self, place: Place) -> Levels:
         """Return the levels of one stock."""
