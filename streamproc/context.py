@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple
@@ -392,9 +393,9 @@ class _ClosedContext(Context[Any]):
 
 
 def _digest(processor: str, item: Item, part: bytes) -> str:
-    return blake2b(
-        part,
-        digest_size=16,
-        key=item.digest,
-        person=blake2b(processor.encode(), digest_size=16).digest(),
-    ).hexdigest()
+    return blake2b(part, digest_size=16, key=item.digest, person=_person(processor)).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _person(processor: str) -> bytes:
+    return blake2b(processor.encode(), digest_size=16).digest()

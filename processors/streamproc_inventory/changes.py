@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -27,6 +27,8 @@ __all__ = [
     "Shipped",
     "Transit",
     "line_key",
+    "subject",
+    "what",
 ]
 
 Bucket = Literal["available", "damaged", "quality_control"]
@@ -194,6 +196,31 @@ Change = (
     | Expired
     | Forgotten
 )
+
+
+_SUBJECTS: dict[type, str | None] = {
+    kind: next(
+        (
+            name
+            for name in ("line", "transfer", "reservation", "reason")
+            if name in kind.__struct_fields__
+        ),
+        None,
+    )
+    for kind in get_args(Change)
+}
+_TAGS: dict[type, str] = {kind: kind.__struct_config__.tag for kind in get_args(Change)}
+
+
+def what(change: Change) -> str:
+    """Return the name of a change, such as ``shipped``."""
+    return _TAGS[type(change)]
+
+
+def subject(change: Change) -> str:
+    """Return the line, transfer, reservation or reason that a change is about; else nothing."""
+    name = _SUBJECTS[type(change)]
+    return "" if name is None else getattr(change, name)
 
 
 def line_key(order_id: str, line_id: str) -> str:

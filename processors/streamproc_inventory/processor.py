@@ -457,10 +457,9 @@ class InventoryProcessor(Processor[Stock]):
         """Emit the ledger, the findings and the alerts of what was done to a stock."""
         sku, location_id = key
         text = f"{sku}|{location_id}"
-        if self._ledger:
-            for entry in outcome.entries:
-                ctx.emit(_ledger_entry(sku, location_id, entry), key=text)
         for entry in outcome.entries:
+            if self._ledger:
+                ctx.emit(_ledger_entry(sku, location_id, entry), key=text)
             if type(entry.change) is c.Counted and not entry.note:
                 self._drift.note(sku, location_id, _drift_of(outcome, entry.event_id))
         for finding in outcome.findings:
@@ -554,25 +553,16 @@ def _ledger_entry(sku: str, location_id: str, entry: Entry) -> LedgerEntry:
         sku=sku,
         location_id=location_id,
         version=entry.version,
-        what=str(change.__struct_config__.tag),
+        what=c.what(change),
         event_id=entry.event_id,
         event_type=entry.event_type,
         units=getattr(change, "quantity", 0),
         before=entry.before,
         after=entry.after,
-        why=_reason(change),
+        why=c.subject(change),
         who=getattr(change, "who", None),
         note=entry.note,
     )
-
-
-def _reason(change: Change) -> str:
-    """Return what a change is about, as the first of these that it has."""
-    for name in ("line", "transfer", "reservation", "reason"):
-        value = getattr(change, name, None)
-        if value is not None:
-            return str(value)
-    return ""
 
 
 def _drift_of(outcome: Outcome, count_id: str) -> int:

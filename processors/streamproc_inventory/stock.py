@@ -58,7 +58,7 @@ class Entry(NamedTuple):
     note: str
 
 
-class Outcome(msgspec.Struct):
+class Outcome:
     """What came of an event.
 
     Attributes:
@@ -71,13 +71,16 @@ class Outcome(msgspec.Struct):
         waits: whether something began to wait for its order or its creation.
     """
 
-    entries: list[Entry] = []
-    findings: list[Finding] = []
-    expiries: list[tuple[str, int]] = []
-    ended: list[str] = []
-    gap: int = 0
-    filled: int = 0
-    waits: bool = False
+    __slots__ = ("ended", "entries", "expiries", "filled", "findings", "gap", "waits")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.findings: list[Finding] = []
+        self.expiries: list[tuple[str, int]] = []
+        self.ended: list[str] = []
+        self.gap = 0
+        self.filled = 0
+        self.waits = False
 
 
 class Stock(msgspec.Struct):
@@ -280,7 +283,17 @@ class Stock(msgspec.Struct):
         limits: Limits,
         outcome: Outcome,
     ) -> None:
-        before = self.levels
+        on_hand = self.on_hand
+        before = Levels(
+            on_hand,
+            self.committed,
+            self.reserved,
+            self.incoming,
+            self.damaged,
+            self.quality_control,
+            self.safety_stock,
+            self.available,
+        )
         note = _APPLY[type(change)](self, change, time_ms, event_id, limits, outcome) or ""
         self.available = available = (
             self.on_hand
@@ -295,7 +308,7 @@ class Stock(msgspec.Struct):
         self.last_event = event_id
         if time_ms > self.updated_ms:
             self.updated_ms = time_ms
-        if self.on_hand < 0 <= before.on_hand:
+        if self.on_hand < 0 <= on_hand:
             text = f"{-self.on_hand} more left than ever came"
             outcome.findings.append(Finding("negative-on-hand", event_id, -self.on_hand, text))
         outcome.entries.append(
