@@ -101,7 +101,7 @@ class _Declaration(msgspec.Struct, frozen=True):
     event: type[Event]
     key: Callable[[Any], Key] | None
     keys: Callable[[Any], Iterable[Key]] | None
-    counters: Callable[[Any], Iterable[Key]] | None
+    counters: str | Callable[[Any], Iterable[Key]] | None
     is_batch: bool
 
 
@@ -186,7 +186,7 @@ def on(
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
-    counters: Callable[[E], Iterable[Key]] | None = None,
+    counters: str | Callable[[E], Iterable[Key]] | None = None,
 ) -> Callable[[Callable[[P, E, Context[S]], R]], Callable[[P, E, Context[S]], R]]: ...
 
 
@@ -196,7 +196,7 @@ def on(
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
-    counters: Callable[[E], Iterable[Key]] | None = None,
+    counters: str | Callable[[E], Iterable[Key]] | None = None,
     batch: Literal[True],
 ) -> Callable[
     [Callable[[P, Sequence[E], Sequence[Context[S]]], R]],
@@ -209,7 +209,7 @@ def on(
     *,
     key: str | Callable[[E], Key] | None = None,
     keys: Callable[[E], Iterable[Key]] | None = None,
-    counters: Callable[[E], Iterable[Key]] | None = None,
+    counters: str | Callable[[E], Iterable[Key]] | None = None,
     batch: bool = False,
 ) -> Callable[[Any], Any]:
     """Declare a method, plain or `async`, as the handler of an event type.
@@ -219,8 +219,9 @@ def on(
         key: a field's name or a function: which state `ctx.state` is.
         keys: a function to several keys, for an event that touches several states: `ctx.states`.
         counters: a function to the keys of counters that the handler reads or changes:
-            `ctx.counters`. Unlike states, they may be those of many other events at once: no
-            order is kept by them, and no commit waits for another.
+            `ctx.counters`; or the name of a method, where it depends on the settings. Unlike
+            states, they may be those of many other events at once: no order is kept by them, and
+            no commit waits for another.
         batch: the method takes a run of events in one call, and as many contexts: for models and
             vectorised code. The events are in stream order, of any keys; two of one key share a
             state. One call takes all that a transaction has of the type, unless another handler
@@ -285,7 +286,7 @@ def handlers_of(processor: Processor[Any]) -> list[Handler]:
                 is_batch=declared.is_batch,
                 key=declared.key,
                 keys=declared.keys,
-                counters=declared.counters,
+                counters=_counters_of(processor, declared.counters, name),
             )
     if not found:
         raise ProcessorError(f"processor {processor.name} declares no handler; use @on(EventClass)")
@@ -303,6 +304,17 @@ def codec_of(processor: Processor[Any] | type[Processor[Any]]) -> Codec | None:
         processor.state_version,
         processor.state_upgrades,
     )
+
+
+def _counters_of(
+    processor: Processor[Any], declared: str | Callable[[Any], Iterable[Key]] | None, name: str
+) -> Callable[[Any], Iterable[Key]] | None:
+    if not isinstance(declared, str):
+        return declared
+    method: Callable[[Any], Iterable[Key]] | None = getattr(processor, declared, None)
+    if method is None:
+        raise ProcessorError(f"{name}: counters={declared!r} names no method of the processor")
+    return method
 
 
 def key_text(key: Key) -> str:

@@ -170,3 +170,31 @@ def test_keys_of_different_parts_have_different_texts() -> None:
 def test_a_key_that_is_no_text_is_refused(key: Any) -> None:
     with pytest.raises((TypeError, AttributeError)):
         key_text(key)
+
+
+class ByName(Processor[Count]):
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def places(self, event: Seen) -> list[tuple[str, str]]:
+        return [(self.prefix, event.name)]
+
+    @on(Seen, key="name", counters="places")
+    def see(self, event: Seen, ctx: Context[Count]) -> None:
+        ctx.counters[self.prefix, event.name].add("seen")
+
+
+def test_counter_keys_may_be_a_matter_of_the_processors_settings() -> None:
+    (handler,) = handlers_of(ByName("a"))
+    assert handler.counters is not None
+    assert list(handler.counters(Seen("x"))) == [("a", "x")]
+
+
+def test_a_name_of_counters_that_is_no_method_is_refused() -> None:
+    class Wrong(Processor[Count]):
+        @on(Seen, key="name", counters="plces")
+        def see(self, event: Seen, ctx: Context[Count]) -> None:
+            """Do nothing."""
+
+    with pytest.raises(ProcessorError, match="counters='plces' names no method"):
+        handlers_of(Wrong())
