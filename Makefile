@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance simulate simulate-mutations simulate-scale inventory crash-campaign model-test dynamodb kcl-interop check lint types bench lock clean
+.PHONY: fraud-acceptance demo test conformance simulate simulate-mutations simulate-scale inventory crash-campaign model-test dynamodb kcl-interop check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -72,6 +72,15 @@ kcl-interop: $(STAMP)
 	    $(BIN)/uv pip install --quiet --python .kcl/$${tool%%==*}/bin/python $$tool || exit 1; done
 	STREAMPROC_KCL=$(CURDIR)/.kcl/kclpy-ext STREAMPROC_MINISTACK=$(CURDIR)/.kcl/ministack \
 	    $(BIN)/python -m pytest tests/interop -s $(TEST_ARGS)
+
+# The fraud processor at full size: the published week through the stream, and its speed. With
+# STREAMPROC_SHARED_DATA naming the directory of the published files, against them too.
+fraud-acceptance: $(STAMP)
+	$(BIN)/python -m pytest tests/processors/fraud $(TEST_ARGS)
+	$(BIN)/python -m tests.processors.fraud.speed
+	$(BIN)/streamproc fraud evaluate
+	$(BIN)/streamproc fraud evaluate --shards 4
+	$(BIN)/streamproc fraud evaluate --bucketed --duplicates 0.1
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

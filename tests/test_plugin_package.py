@@ -112,9 +112,12 @@ def test_an_installed_plugin_is_found_configured_and_run(installed: Path) -> Non
 
 
 def test_the_shipped_processors_are_plugins_like_any_other() -> None:
-    fraud, inventory = load_processors({"fraud": {"velocity_limit": 7}, "inventory": {}})
+    fraud, inventory = load_processors(
+        {"fraud": {"constants": {"velocity_limit": 7}}, "inventory": {}}
+    )
     assert (fraud.name, inventory.name) == ("fraud", "inventory")
-    assert fraud.rules.velocity_limit == 7  # type: ignore[attr-defined]
+    rules = fraud.live.in_force.decider.checked.source  # type: ignore[attr-defined]
+    assert rules.constants["velocity_limit"] == 7
 
 
 def test_a_class_may_be_named_instead_of_an_entry_point() -> None:
@@ -130,8 +133,8 @@ def test_a_class_may_be_named_instead_of_an_entry_point() -> None:
         ({"x": {"use": "json:Nope"}}, ConfigError, "json:Nope cannot be imported"),
         ({"x": {"use": "no_such_module:X"}}, ConfigError, "no_such_module"),
         ({"x": {"use": "json:dumps"}}, ProcessorError, "is no subclass of streamproc.Processor"),
-        ({"fraud": {"velocty": 1}}, ConfigError, "settings it takes: amount_limit_minor, "),
-        ({"fraud": {"spend_ratio": -1}}, ConfigError, "processors.fraud.spend_ratio"),
+        ({"fraud": {"velocty": 1}}, ConfigError, "settings it takes: rules, constants, "),
+        ({"fraud": {"precision": "high"}}, ConfigError, 'write "exact" or "bucketed"'),
     ],
 )
 def test_mistakes_in_a_processor_table_are_told(

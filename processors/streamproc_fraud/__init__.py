@@ -1,17 +1,24 @@
-"""Fraud: a processor that flags card payments by amount, velocity and spending habit."""
+"""Fraud: features, rules and a score for every card payment, and alerts that say why."""
 
-from streamproc_fraud.card import Card, Spend
-from streamproc_fraud.events import Geo, PaymentAuthorized, PaymentFlagged
-from streamproc_fraud.processor import FraudProcessor
-from streamproc_fraud.rules import Facts, Rules
+from streamproc_fraud.events import (
+    FraudLabelConfirmed,
+    FraudLabelRetracted,
+    Geo,
+    PaymentAuthorized,
+    PaymentAuthorizedV1,
+    PaymentFlagged,
+    PaymentReviewed,
+)
+from streamproc_fraud.processor import BatchFraudProcessor, FraudProcessor
 
 __all__ = [
-    "Card",
-    "Facts",
+    "BatchFraudProcessor",
+    "FraudLabelConfirmed",
+    "FraudLabelRetracted",
     "FraudProcessor",
     "Geo",
     "PaymentAuthorized",
+    "PaymentAuthorizedV1",
     "PaymentFlagged",
-    "Rules",
-    "Spend",
+    "PaymentReviewed",
 ]

@@ -30,13 +30,13 @@ def expected() -> Expected:
 
 
 def flagged(id: str, payment_id: str, amount: int, in_window: int) -> OutboxEntry:
-    facts = {
+    features = {"card_count_1m": in_window, "card_prior_count_30d": in_window - 1}
+    data = {
+        "payment_id": payment_id,
+        "reasons": ["amount-limit"],
         "amount_minor": amount,
-        "payments_in_window": in_window,
-        "earlier_payments": in_window - 1,
-        "spend_ratio": None,
+        "features": features,
     }
-    data = {"payment_id": payment_id, "reasons": ["amount-limit"], "facts": facts}
     return OutboxEntry(id, "PaymentFlagged", payment_id, data)
 
 

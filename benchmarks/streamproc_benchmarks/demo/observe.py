@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -106,13 +107,7 @@ class GroupReader:
                 stock: Level(state["on_hand"], state["committed"], state["available"])
                 for stock, state in stocks.items()
             },
-            spend={
-                card: {
-                    currency: (spent["count"], spent["total_minor"])
-                    for currency, spent in state["spend"].items()
-                }
-                for card, state in cards.items()
-            },
+            spend={card: _spend(state["payments"]) for card, state in cards.items()},
             outbox=[entry for _, entry in await self.outbox()],
             dead_letters=letters,
         )
@@ -137,6 +132,17 @@ class GroupReader:
             if key not in seen:
                 seen.add(key)
                 yield key
+
+
+def _spend(payments: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return payments and their sum by currency, out of a card's packed columns."""
+    amounts = memoryview(b64decode(payments["amounts"])).cast("q")
+    spend = dict.fromkeys(payments["codes"], (0, 0))
+    for place, amount in zip(b64decode(payments["currencies"]), amounts, strict=True):
+        currency = payments["codes"][place]
+        count, total = spend[currency]
+        spend[currency] = (count + 1, total + amount)
+    return spend
 
 
 def _outbox_entry(fields: dict[bytes, bytes]) -> OutboxEntry:

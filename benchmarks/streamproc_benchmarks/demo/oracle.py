@@ -19,13 +19,16 @@ from streamproc_benchmarks.demo.workload import Record
 __all__ = ["FRAUD_SETTINGS", "Expected", "Flag", "Level", "expect"]
 
 FRAUD_SETTINGS: Final = {
-    "amount_limit_minor": 22_000,
+    "amount_limit": 220,
     "velocity_limit": 5,
-    "velocity_window": 60.0,
-    "spend_ratio": 4.0,
+    "spend_ratio": 4,
     "spend_ratio_min_count": 4,
+    "review_score": 2,  # no score reaches it: what the model thinks is not verified here
 }
-"""The thresholds of the run, which the workers are given too."""
+"""The constants of the rules in this run, which the workers are given too."""
+
+_VELOCITY_WINDOW_US: Final = 60_000_000
+_MINOR_UNITS: Final = 100  # of every currency in the shop
 
 _ID_FIELDS: Final = {
     "PaymentAuthorized": "payment_id",
@@ -172,10 +175,10 @@ def _judge(history: list[tuple[int, str, int]]) -> Flag:
     """Judge the last payment of a card's history by the whole of it."""
     time, currency, amount = history[-1]
     earlier = [paid for _, unit, paid in history[:-1] if unit == currency]
-    window_start = time - round(FRAUD_SETTINGS["velocity_window"] * 1e6)
+    window_start = time - _VELOCITY_WINDOW_US
     in_window = sum(window_start < at <= time for at, _, _ in history)
     reasons = []
-    if amount > FRAUD_SETTINGS["amount_limit_minor"]:
+    if amount > FRAUD_SETTINGS["amount_limit"] * _MINOR_UNITS:
         reasons.append("amount-limit")
     if in_window > FRAUD_SETTINGS["velocity_limit"]:
         reasons.append("velocity")

@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def write_config(path: Path, endpoint_url: str, redis_url: str) -> None:
     """Write the workers' `streamproc.toml`."""
     # JSON's strings and numbers are TOML's too.
-    thresholds = "\n".join(f"{name} = {json.dumps(v)}" for name, v in FRAUD_SETTINGS.items())
+    constants = "\n".join(f"{name} = {json.dumps(v)}" for name, v in FRAUD_SETTINGS.items())
     path.write_text(
         f"""\
 group = {json.dumps(GROUP)}
@@ -56,8 +56,8 @@ store = "redis"
 duration = {LEASE_DURATION_S}
 scan_interval = 0.5
 
-[processors.fraud]
-{thresholds}
+[processors.fraud.constants]
+{constants}
 
 [processors.inventory]
 max_lateness = 0  # the shop's day is not the one on the wall clock

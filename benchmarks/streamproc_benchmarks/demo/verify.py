@@ -176,12 +176,12 @@ def _check_dead_letters(expected: Expected, observed: Observed) -> Check:
 
 
 def _flag(data: Mapping[str, Any]) -> Flag:
-    facts = data["facts"]
+    features = data["features"]
     return Flag(
         tuple(data["reasons"]),
-        facts["amount_minor"],
-        facts["payments_in_window"],
-        facts["earlier_payments"],
+        data["amount_minor"],
+        features["card_count_1m"],
+        features["card_prior_count_30d"],
     )
 
 

@@ -1,0 +1,28 @@
+"""ISO 4217: the active currencies and how many decimals their minor unit has."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CURRENCIES", "MINOR_UNITS"]
+
+_TWO: Final = """
+AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD
+CDF CHE CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
+GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA
+MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR
+RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD
+TZS UAH USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG
+"""
+_NONE: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_THREE: Final = "BHD IQD JOD KWD LYD OMR TND"
+_FOUR: Final = "CLF UYW"
+
+MINOR_UNITS: Final[dict[str, float]] = {
+    code: 10.0**digits
+    for digits, codes in ((2, _TWO), (0, _NONE), (3, _THREE), (4, _FOUR))
+    for code in codes.split()
+}
+"""Minor units in one unit of each currency: 100 for EUR, 1 for JPY."""
+
+CURRENCIES: Final = tuple(sorted(MINOR_UNITS))

@@ -1,0 +1,247 @@
+"""Every feature by name: what kind it is, and how it is read off a `Frame`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from math import nan
+from typing import Any, Final
+
+import msgspec
+
+from streamproc_fraud.features.card import RETENTION_US
+from streamproc_fraud.features.frame import ENTITIES, Frame
+from streamproc_fraud.rules.syntax import Kind
+
+__all__ = ["CATALOGUE", "Catalogue", "Feature", "Read"]
+
+Read = Callable[[Frame], Any]
+"""Gives a feature's value; NaN, or None for text, where it is missing."""
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """One feature.
+
+    Attributes:
+        kind: of its values.
+        read: gives its value.
+        text: what it is, for people.
+        entity: whose counters it needs, if any.
+        tracked: which of them.
+    """
+
+    kind: Kind
+    read: Read
+    text: str
+    entity: str | None = None
+    tracked: str = "count"
+
+
+_Make = Callable[[int], Read]
+
+_UNITS: Final = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_WINDOWED: Final = re.compile(
+    r"(?P<of>[a-z]+)_(?P<what>[a-z_]+)_(?P<number>[1-9]\d{0,5})(?P<unit>[smhd])"
+)
+
+
+class Catalogue:
+    """All features: the plain ones, and those of a window, such as ``card_count_10m``."""
+
+    def __init__(self) -> None:
+        self._windowed: dict[str, Feature | None] = {}
+
+    def get(self, name: str) -> Feature | None:
+        """Return a feature, or None where there is none of that name."""
+        plain = _PLAIN.get(name)
+        if plain is not None:
+            return plain
+        if len(self._windowed) > 10_000:  # names come from rule sets
+            self._windowed.clear()
+        if name not in self._windowed:
+            self._windowed[name] = _windowed(name)
+        return self._windowed[name]
+
+    def kind(self, name: str) -> Kind | None:
+        """Return a feature's kind, or None where there is no such feature."""
+        feature = self.get(name)
+        return None if feature is None else feature.kind
+
+    def near(self, name: str) -> list[str]:
+        """Return features that a wrong name may have meant."""
+        match = _WINDOWED.fullmatch(name)
+        if match is None:
+            return difflib.get_close_matches(name, [*_PLAIN, *_families("30d")], n=1)
+        window = match["number"] + match["unit"]
+        near = difflib.get_close_matches(name, _families(window), n=1)
+        return [each for each in near if each != name] or ["card_count_30d"]
+
+    def plain(self) -> dict[str, Feature]:
+        """Return the features without a window, by name."""
+        return dict(_PLAIN)
+
+    def families(self) -> dict[str, str]:
+        """Return what can be asked of a window, as ``card_count_<window>``, and what it is."""
+        return {f"{of}_{what}_<window>": text for (of, what), (_, text) in _FAMILIES.items()}
+
+
+def _windowed(name: str) -> Feature | None:
+    match = _WINDOWED.fullmatch(name)
+    if match is None or (match["of"], match["what"]) not in _FAMILIES:
+        return None
+    window_us = int(match["number"]) * _UNITS[match["unit"]]
+    if window_us > RETENTION_US:
+        return None
+    of, what = match["of"], match["what"]
+    make, text = _FAMILIES[of, what]
+    tracked = {"cards": "cards", "sum": "amounts", "mean": "amounts", "min": "amounts",
+               "max": "amounts"}.get(what, "count")  # fmt: skip
+    return Feature("number", make(window_us), text, of if of in ENTITIES else None, tracked)
+
+
+def _families(window: str) -> list[str]:
+    return [f"{of}_{what}_{window}" for of, what in _FAMILIES]
+
+
+def _text(attribute: str, text: str) -> Feature:
+    return Feature("text", lambda frame: getattr(frame.payment, attribute), text)
+
+
+_PLAIN: Final = {
+    "amount": Feature("number", lambda f: f.amount, "the amount in whole units, 12.5 for 12.50"),
+    "amount_minor": Feature(
+        "number", lambda f: float(f.payment.amount_minor), "the amount in minor units"
+    ),
+    "card": _text("card_id", "the card's token"),
+    "card_frauds": Feature(
+        "number",
+        lambda f: float(sum(label.state == "fraud" for label in f.card.labels.values())),
+        "the card's payments that are known to be frauds, of the last 256 labels",
+    ),
+    "card_seconds_late": Feature(
+        "number", lambda f: f.late_us / 1e6, "how far behind the card's newest payment this one is"
+    ),
+    "card_seconds_since_last": Feature(
+        "number", lambda f: f.since_last(), "since the card's payment before; missing without one"
+    ),
+    "channel": _text("channel", "as the payment says"),
+    "country": _text("country", "ISO 3166 alpha-2"),
+    "currency": _text("currency", "ISO 4217"),
+    "customer": _text("customer_id", "the customer's id"),
+    "device": _text("device_id", "the device's id"),
+    "hour": Feature("number", lambda f: float(f.hour), "0 to 23, UTC"),
+    "ip": _text("ip", "the address that the payment came from"),
+    "is_night": Feature("flag", lambda f: f.hour <= 6, "from 00:00 to 06:59 UTC"),
+    "is_weekend": Feature("flag", lambda f: f.weekday >= 5, "Saturday or Sunday, UTC"),
+    "payment": _text("payment_id", "the payment's id"),
+    "terminal": _text("terminal_id", "the terminal's id"),
+    "time": Feature("number", lambda f: f.time_us / 1e6, "event time, seconds since the epoch"),
+    "travel_km": Feature(
+        "number", lambda f: f.travel[0], "way from the card's neighbouring payment in time"
+    ),
+    "travel_kmh": Feature(
+        "number", lambda f: f.travel[1], "speed of that way; 0 below 50 km, missing without places"
+    ),
+    "weekday": Feature("number", lambda f: float(f.weekday), "0 is Monday, UTC"),
+}  # fmt: skip
+
+
+def _card_mean(window_us: int) -> Read:
+    def read(frame: Frame) -> float:
+        count, total = frame.card_money(window_us)
+        return total / frame.minor_units / count
+
+    return read
+
+
+def _card_prior_mean(window_us: int) -> Read:
+    def read(frame: Frame) -> float:
+        count, total = frame.card_money(window_us)
+        earlier = count - 1
+        return (
+            (total - frame.payment.amount_minor) / frame.minor_units / earlier if earlier else nan
+        )
+
+    return read
+
+
+def _card_ratio(window_us: int) -> Read:
+    def read(frame: Frame) -> float:
+        count, total = frame.card_money(window_us)
+        earlier = total - frame.payment.amount_minor
+        return frame.payment.amount_minor * (count - 1) / earlier if earlier else nan
+
+    return read
+
+
+_EXACTLY_CARD: Final[dict[str, tuple[_Make, str]]] = {
+    "count": (lambda w: lambda f: float(f.card_count(w)), "payments, this one included"),
+    "sum": (
+        lambda w: lambda f: f.card_money(w)[1] / f.minor_units,
+        "their sum in whole units; of those in this payment's currency, as all amounts",
+    ),
+    "mean": (_card_mean, "their mean"),
+    "min": (lambda w: lambda f: f.card_extremes(w)[0] / f.minor_units, "the least of them"),
+    "max": (lambda w: lambda f: f.card_extremes(w)[1] / f.minor_units, "the greatest of them"),
+    "prior_count": (
+        lambda w: lambda f: f.card_money(w)[0] - 1.0,
+        "earlier payments in this currency",
+    ),
+    "prior_mean": (_card_prior_mean, "the mean of the earlier ones; missing without any"),
+    "ratio": (_card_ratio, "this amount over the mean of the earlier ones; missing without any"),
+    "terminals": (
+        lambda w: lambda f: f.card_terminals(w),
+        "different terminals; missing where payments were merged",
+    ),
+}
+
+
+def _shared_amounts(of: str, what: Callable[[list[tuple[int, int]]], float]) -> _Make:
+    def make(window_us: int) -> Read:
+        def read(frame: Frame) -> float:
+            amounts = frame.shared_amounts(of, window_us)
+            return what(amounts) / frame.minor_units if amounts else nan
+
+        return read
+
+    return make
+
+
+def _sum(amounts: list[tuple[int, int]]) -> float:
+    return sum([amount * times for amount, times in amounts])
+
+
+def _mean(amounts: list[tuple[int, int]]) -> float:
+    return _sum(amounts) / sum([times for _, times in amounts])
+
+
+def _shared(of: str) -> dict[str, tuple[_Make, str]]:
+    return {
+        "count": (lambda w: lambda f: f.shared_count(of, w), "payments, this one included"),
+        "cards": (lambda w: lambda f: f.shared_cards(of, w), "different cards"),
+        "sum": (_shared_amounts(of, _sum), "the sum of those in this payment's currency"),
+        "mean": (_shared_amounts(of, _mean), "their mean"),
+        "min": (_shared_amounts(of, lambda a: min(a)[0]), "the least of them"),
+        "max": (_shared_amounts(of, lambda a: max(a)[0]), "the greatest of them"),
+    }
+
+
+_DELAYED: Final[dict[str, tuple[_Make, str]]] = {
+    "delayed_count": (
+        lambda w: lambda f: f.terminal_delayed(w)[0],
+        "payments in the window that ends when labels are due, 7 days ago",
+    ),
+    "risk": (
+        lambda w: lambda f: f.terminal_risk(w),
+        "the share of them that is known to be frauds; 0 without any",
+    ),
+}
+
+_FAMILIES: Final = {
+    **{("card", what): family for what, family in _EXACTLY_CARD.items()},
+    **{(of, what): family for of in ENTITIES for what, family in _shared(of).items()},
+    **{("terminal", what): family for what, family in _DELAYED.items()},
+}
+
+CATALOGUE: Final = Catalogue()
