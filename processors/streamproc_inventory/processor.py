@@ -246,6 +246,7 @@ class InventoryProcessor(Processor[Stock]):
     def reserve(self, event: ReservationCreated, ctx: Context[Stock]) -> None:
         """Hold the units until they expire."""
         expires = split.milliseconds(event.expires_at)
+        split.check_name(event.reservation_id)
         self._take_parts(
             event, event.quantity, lambda n: c.Reserved(event.reservation_id, n, expires), ctx
         )

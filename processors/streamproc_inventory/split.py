@@ -16,6 +16,7 @@ __all__ = [
     "MOST_PARTS",
     "LineChange",
     "StockKey",
+    "check_name",
     "check_quantity",
     "check_stock",
     "milliseconds",
@@ -113,6 +114,7 @@ def parts_of(sku: str, quantity: int, parts: Sequence[Component]) -> Iterable[tu
             raise Reject("nested-kit")
         if not part.sku:
             raise Reject("no-sku")
+        check_name(part.sku)
         check_quantity(part.quantity)
         check_quantity(part.quantity * quantity)
         units[part.sku] = units.get(part.sku, 0) + part.quantity * quantity
@@ -120,15 +122,27 @@ def parts_of(sku: str, quantity: int, parts: Sequence[Component]) -> Iterable[tu
 
 
 def check_stock(sku: str, location_id: str) -> None:
-    """Refuse a stock without a name.
+    """Refuse a stock without a name, or with one that nobody could read.
 
     Raises:
-        Reject: it has none.
+        Reject: it has none, or it has characters that cannot be printed.
     """
     if not sku:
         raise Reject("no-sku")
     if not location_id:
         raise Reject("no-location")
+    check_name(sku)
+    check_name(location_id)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be printed: it stands in keys, timers and logs.
+
+    Raises:
+        Reject: it has a control character or the like.
+    """
+    if not name.isprintable():
+        raise Reject("unprintable-name")
 
 
 def check_quantity(quantity: int) -> None:

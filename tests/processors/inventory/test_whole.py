@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from streamproc import StateReader
 from streamproc.config import HttpConfig
 from streamproc.observability.http import serve
 from streamproc.observability.metrics import worker_registry
-from streamproc.testing import LocalKinesis
-from streamproc_inventory import InventoryProcessor
+from streamproc.state.keys import Keys
+from streamproc.testing import Harness, LocalKinesis
+from streamproc_inventory import InventoryProcessor, ReservationCreated
 from streamproc_inventory.command import app
 from tests.worker.group import Group
 
@@ -120,6 +123,40 @@ async def test_a_day_of_a_shop(group: Group, tmp_path: Path) -> None:
     assert "1 differences" in await command(
         "audit", "--counted", str(await asyncio.to_thread(one_more, csv_file)), *common, code=1
     )
+
+
+async def test_reservations_expire_within_a_second(group: Group) -> None:
+    async with Harness(InventoryProcessor()) as h:
+        start = time.time()
+        moments = [start + 4 + n / 100 for n in range(300)]
+        events = [
+            ReservationCreated(
+                reservation_id=f"v{n}",
+                sku=f"SKU-{n % 20}",
+                location_id="W",
+                quantity=1,
+                expires_at=datetime.fromtimestamp(moment, UTC),
+            )
+            for n, moment in enumerate(moments)
+        ]
+        records = [h.record(event, time=start) for event in events]
+    group.publish((record.partition_key, record.data) for record in records)
+    group.start(InventoryProcessor())
+    expired: dict[str, float] = {}
+
+    async def all_expired() -> bool:
+        await asyncio.sleep(0.5)
+        keys = Keys(group.name)
+        for at, fields in await group.redis.xrange(keys.outbox):
+            if fields[b"type"] == b"ReservationExpired":
+                name = json.loads(fields[b"data"])["data"]["reservationId"]
+                expired[name] = int(at.partition(b"-")[0]) / 1000
+        return len(expired) == len(moments)
+
+    await group.until(all_expired, timeout=60)
+    late = sorted(expired[f"v{n}"] - moment for n, moment in enumerate(moments))
+    assert late[0] > -0.002  # never early; Redis's clock and the entry's id are whole milliseconds
+    assert late[int(len(late) * 0.99)] <= 1.0, late[-5:]
 
 
 def one_more(books: Path) -> Path:
