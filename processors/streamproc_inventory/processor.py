@@ -42,14 +42,12 @@ from streamproc_inventory.facts import (
     StockTransferred,
 )
 from streamproc_inventory.notices import (
-    CountMismatch,
-    InventoryAnomaly,
-    LedgerEntry,
     ReservationExpired,
     SequenceGap,
 )
 from streamproc_inventory.split import LineChange, StockKey
-from streamproc_inventory.stock import Entry, Finding, Outcome, Stock
+from streamproc_inventory.stock import Finding, Outcome, Stock
+from streamproc_inventory.telling import drift_of, ledger_entry, notice_of
 from streamproc_inventory.timers import (
     GapDue,
     LocationOpened,
@@ -460,11 +458,11 @@ class InventoryProcessor(Processor[Stock]):
         text = f"{sku}|{location_id}"
         for entry in outcome.entries:
             if self._ledger:
-                ctx.emit(_ledger_entry(sku, location_id, entry), key=text)
+                ctx.emit(ledger_entry(sku, location_id, entry), key=text)
             if type(entry.change) is c.Counted and not entry.note:
-                self._drift.note(sku, location_id, _drift_of(outcome, entry.event_id))
+                self._drift.note(sku, location_id, drift_of(outcome, entry.event_id))
         for finding in outcome.findings:
-            ctx.emit(_notice(sku, location_id, finding, stock, outcome), key=text)
+            ctx.emit(notice_of(sku, location_id, finding, stock, outcome), key=text)
         if stock.available != before:
             for alert in crossings(stock, sku, location_id, before, self._low, self._rearm):
                 ctx.emit(alert, key=text)
@@ -546,59 +544,6 @@ class InventoryProcessor(Processor[Stock]):
         if time_ms - arrival_ms > self._earliness_ms:
             raise Reject("from-the-future")
         return time_ms
-
-
-def _ledger_entry(sku: str, location_id: str, entry: Entry) -> LedgerEntry:
-    change = entry.change
-    return LedgerEntry(
-        sku=sku,
-        location_id=location_id,
-        version=entry.version,
-        what=c.what(change),
-        event_id=entry.event_id,
-        event_type=entry.event_type,
-        units=getattr(change, "quantity", 0),
-        before=entry.before,
-        after=entry.after,
-        why=c.subject(change),
-        who=getattr(change, "who", None),
-        note=entry.note,
-    )
-
-
-def _drift_of(outcome: Outcome, count_id: str) -> int:
-    """Return what a count that was applied found."""
-    found = [f for f in outcome.findings if f.kind == "drift" and f.subject == count_id]
-    return found[0].quantity if found else 0
-
-
-def _notice(sku: str, location_id: str, finding: Finding, stock: Stock, outcome: Outcome) -> Event:
-    if finding.kind not in ("drift", "outdated-count"):
-        return InventoryAnomaly(
-            kind=finding.kind,
-            sku=sku,
-            location_id=location_id,
-            subject=finding.subject,
-            quantity=finding.quantity,
-            detail=finding.detail,
-            on_hand=stock.on_hand,
-            version=stock.version,
-        )
-    (count,) = [
-        entry.change
-        for entry in outcome.entries
-        if entry.event_id == finding.subject and isinstance(entry.change, c.Counted)
-    ]
-    return CountMismatch(
-        sku=sku,
-        location_id=location_id,
-        count_id=finding.subject,
-        counted=count.quantity,
-        drift=finding.quantity,
-        applied=finding.kind == "drift",
-        detail=finding.detail,
-        version=stock.version,
-    )
 
 
 def _expiry_timer(due: ReservationDue) -> str:
