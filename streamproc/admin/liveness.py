@@ -74,8 +74,8 @@ def refuse_live(live: Mapping[str, Lease], what: str) -> None:
         workers = sorted({str(row.processor) for row in live.values()})
         names = ", ".join(workers[:3]) + (f" and {len(workers) - 3} more" if workers[3:] else "")
         raise LeasesHeld(
-            f"{len(live)} of the leases are held by live workers ({names}), who would overwrite "
-            f"it; stop them before you {what}"
+            f"leases are held by live workers ({names}), who would overwrite it; stop them before "
+            f"you {what}"
         )
 
 

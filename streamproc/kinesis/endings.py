@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from streamproc.kinesis.api import KinesisApi
@@ -10,6 +11,8 @@ from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.records import ChildShard, HashKeyRange
 
 __all__ = ["children_of_ended", "children_of_trimmed"]
+
+log = logging.getLogger(__name__)
 
 
 async def children_of_ended(api: KinesisApi, shard_id: str) -> list[ChildShard]:
@@ -40,6 +43,11 @@ async def children_of_trimmed(
     shards = await api.list_shards()
     if any(shard.shard_id == shard_id for shard in shards):
         raise TransientError(f"a listed shard was not found: {error}") from error
+    log.warning(
+        "%s: Kinesis no longer has this shard, so what was not read of it before its retention "
+        "ended is lost; going on with its children",
+        shard_id,
+    )
     return _children(shards, shard_id)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-SEEDS = os.environ.get("STREAMPROC_SIMULATION_SEEDS", "1000")
+SEEDS = os.environ.get("SIMULATION_SEEDS", "1000")
 """A thousand take some 100 s on two idle cores."""
 
 

@@ -187,6 +187,11 @@ class Worker:
         coordinator = self.coordinator._coordinator
         return 0 if coordinator is None else coordinator.statistics().acquired
 
+    def handed_over(self) -> int:
+        """Return how many leases it gave up because another worker had asked for them."""
+        coordinator = self.coordinator._coordinator
+        return 0 if coordinator is None else coordinator.statistics().handed_over
+
     def load(self) -> int:
         """Return how many leases it holds."""
         coordinator = self.coordinator._coordinator

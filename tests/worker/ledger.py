@@ -57,11 +57,19 @@ class StuckLedger(Ledger):
 class BlockingLedger(Ledger):
     """Keeps the event loop to itself for longer than the tests' leases last."""
 
+    seconds = 5.0
+
     @on(Entry, key="account")
     def book(self, event: Entry, ctx: Context[Account]) -> None:
         logging.getLogger("ledger").info("blocking on %s", event.entry_id)
-        time.sleep(5)
+        time.sleep(self.seconds)
         super().book(event, ctx)
+
+
+class MinuteLedger(BlockingLedger):
+    """Keeps it for a minute."""
+
+    seconds = 60.0
 
 
 class HaltingLedger(Ledger):
