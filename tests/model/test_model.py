@@ -37,6 +37,7 @@ shards = st.sampled_from(SHARDS)
 accounts = st.sampled_from(("x", "y"))
 endings = st.sampled_from(("answered",) * 6 + ("lost before", "lost after", "late"))
 numbers = st.integers(0, 1000)
+rarely = st.sampled_from((False,) * 5 + (True,))
 
 
 class Model(RuleBasedStateMachine):
@@ -62,14 +63,14 @@ class Model(RuleBasedStateMachine):
         self.logs = dict(zip(SHARDS, logs, strict=True))
         self.table = LeaseTable(list(SHARDS))
         self.oracle = Oracle(logs, self.partitions)
+        for shard in SHARDS:
+            for account in ("x", "y"):
+                self.oracle.publish(shard, account)
+            await self._take(shard, 2)
 
-    @rule(shard=shards, account=accounts, count=st.integers(1, 4))
-    def publish(self, shard: str, account: str, count: int) -> None:
-        self.await_(self._publish(lambda: self.oracle.publish(shard, account), count))
-
-    @rule(shard=shards, account=accounts)
-    def publish_what_is_refused(self, shard: str, account: str) -> None:
-        self.await_(self._publish(lambda: self.oracle.publish(shard, account, True)))
+    @rule(shard=shards, account=accounts, count=st.integers(1, 4), refused=rarely)
+    def publish(self, shard: str, account: str, count: int, refused: bool) -> None:
+        self.await_(self._publish(lambda: self.oracle.publish(shard, account, refused), count))
 
     @rule(shard=shards, which=numbers, count=st.integers(1, 2))
     def publish_again(self, shard: str, which: int, count: int) -> None:
@@ -117,21 +118,15 @@ class Model(RuleBasedStateMachine):
         await owner.crash()
         await asyncio.gather(*[call.make() for call in calls], return_exceptions=True)
 
-    @rule()
-    def deliver_late_requests(self) -> None:
-        self.await_(self.backend.deliver_late())
-
-    @rule()
-    def forget_scripts(self) -> None:
-        self.await_(self.backend.forget_scripts())
-
-    @rule()
-    def dump(self) -> None:
-        self.await_(self.backend.remember())
-
-    @rule()
-    def go_back_to_the_dump(self) -> None:
-        self.await_(self.backend.go_back())
+    @rule(what=st.sampled_from(("late requests", "scripts", "dump", "dump", "go back")))
+    def meddle_with_the_server(self, what: str) -> None:
+        meddling = {
+            "late requests": self.backend.deliver_late,
+            "scripts": self.backend.forget_scripts,
+            "dump": self.backend.remember,
+            "go back": self.backend.go_back,
+        }
+        self.await_(meddling[what]())
 
     @invariant()
     def the_store_holds_what_its_positions_say(self) -> None:
