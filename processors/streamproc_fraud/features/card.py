@@ -82,7 +82,6 @@ class Payments(msgspec.Struct, omit_defaults=True):
         packed_time, packed_amount = time_us.to_bytes(8, "little"), amount.to_bytes(8, "little")
         held = len(self.currencies)
         if not held or _time_at(self.times, held - 1) <= time_us:
-            at = held
             self._forget(time_us)
             at = len(self.currencies)
         else:

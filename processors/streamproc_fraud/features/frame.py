@@ -25,7 +25,8 @@ class Frame:
     """A payment that its card and what it shares have taken in already.
 
     Windows end with the payment, (t - w, t], and hold what came before it and itself; of payments
-    with its very time, those that were delivered before it.
+    with its very time, those that were delivered before it. Where payments were merged, a late one
+    may stand in a bucket that reaches beyond its time; its windows hold itself all the same.
 
     Args:
         payment: the payment.
@@ -87,7 +88,7 @@ class Frame:
         """Return how many payments of the card are in a window."""
         first = self._start(window_us)
         counts = self._counts
-        return self._end - first if counts is None else sum(counts[first : self._end])
+        return max(1, self._end - first if counts is None else sum(counts[first : self._end]))
 
     def card_money(self, window_us: int) -> tuple[int, int]:
         """Return count and sum in minor units of those in the payment's currency."""
@@ -104,6 +105,8 @@ class Frame:
                     len(rows) if counts is None else sum([counts[row] for row in rows]),
                     sum([self._amounts[row] for row in rows]),
                 )
+            if not found[0] or first == end:
+                found = 1, self.payment.amount_minor
             self._money[window_us] = found
         return found
 
@@ -111,6 +114,8 @@ class Frame:
         """Return the least and the greatest amount in minor units, in the payment's currency."""
         payments = self.card.payments
         rows = self._rows_in_currency(self._start(window_us), self._end)
+        if not rows:
+            return self.payment.amount_minor, self.payment.amount_minor
         if self._counts is None:
             amounts = [self._amounts[row] for row in rows]
             return min(amounts), max(amounts)
@@ -124,7 +129,7 @@ class Frame:
         if self._counts is not None and sum(self._counts[first:end]) != end - first:
             return nan
         with memoryview(self.card.payments.terminals) as terminals:
-            return float(len(set(terminals.cast("I")[first:end])))
+            return float(max(1, len(set(terminals.cast("I")[first:end]))))
 
     def shared_count(self, entity: str, window_us: int) -> float:
         """Return how many payments of what is shared are in a window; NaN without it."""

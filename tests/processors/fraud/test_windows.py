@@ -168,6 +168,23 @@ def test_merging_keeps_every_payment_of_the_month() -> None:
     frame.release()
 
 
+def test_a_late_payment_that_is_merged_at_once_is_in_its_own_windows() -> None:
+    names = ["card_count_1m", "card_mean_1m", "card_min_1m", "card_max_1m", "card_terminals_1m",
+             "card_prior_count_1m", "card_ratio_1m"]  # fmt: skip
+    engine, card, number = FeatureEngine("bucketed", {}), Card(), 0
+    while len(card.payments) < BUCKETED_ROWS:
+        time_us = (round(START) + number * 60) * US
+        engine.take(payment(f"p{number}", 100), time_us, card, {}).release()
+        number += 1
+    # Halfway between two others, five hours back: its bucket stands at a later time.
+    frame = engine.take(payment("late", 70), time_us - (5 * 3_600 + 30) * US, card, {})
+    assert len(card.payments) < BUCKETED_ROWS
+    found = [read(frame) for read in engine.plan(names, "test")]
+    frame.release()
+    assert found[:6] == [1, 0.7, 0.7, 0.7, 1, 0]
+    assert math.isnan(found[6])
+
+
 def test_currencies_stay_apart_when_payments_are_merged() -> None:
     engine = FeatureEngine("bucketed", {})
     card = Card()
