@@ -43,7 +43,8 @@ class LeaseStatistics(msgspec.Struct, frozen=True, kw_only=True):
         forced: hand-overs that had no answer and were taken by force.
         take_conflicts: takes and requests that another worker's write forestalled.
         scans: successful looks at all leases.
-        renewals: successful writes that kept a lease, checkpoints included.
+        renewals: successful writes that kept a lease, checkpoints included; with one heartbeat for
+            all leases of a worker, the heartbeats.
         renew_failures: renewals and checkpoints that failed; they are tried again.
         checkpoints: successful writes that moved a checkpoint.
         store_errors: failed calls of the store, of any kind.
