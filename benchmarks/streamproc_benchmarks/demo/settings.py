@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from streamproc_benchmarks.demo.oracle import FRAUD_SETTINGS
+from streamproc_benchmarks.demo.shop import LOCATIONS
 
 __all__ = ["GROUP", "LEASE_DURATION_S", "STREAM", "Options", "worker_arguments", "write_config"]
 
@@ -61,6 +62,7 @@ scan_interval = 0.5
 
 [processors.inventory]
 max_lateness = 0  # the shop's day is not the one on the wall clock
+locations = {json.dumps(LOCATIONS)}
 """,
         encoding="utf-8",
     )

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-__all__ = ["Happening", "Shop"]
+__all__ = ["LOCATIONS", "Happening", "Shop"]
 
 _EPOCH: Final = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 """Event time is the shop's own and not the wall clock's: equal seeds give equal bytes."""
 
-_LOCATIONS: Final = ("ams", "ber", "lis")
+LOCATIONS: Final = ("ams", "ber", "lis")
 _CURRENCIES: Final = ("EUR", "EUR", "EUR", "GBP", "SEK")
 _CARD_PAUSE_MS: Final = 1_800_000  # between two ordinary payments of one card, on average
 _MINUTE_MS: Final = 60_000
@@ -88,7 +88,7 @@ class Shop:
         if chance < 0.88:
             return self._order()
         skus = [sku for n, sku in enumerate(self._skus) if not self._is_scarce(n)]
-        stock = (self._rng.choice(skus), self._rng.choice(_LOCATIONS))
+        stock = (self._rng.choice(skus), self._rng.choice(LOCATIONS))
         return self._receipt(stock, self._rng.randint(5, 40))
 
     # Cards.
@@ -134,7 +134,7 @@ class Shop:
     def _order(self) -> Happening:
         rng = self._rng
         order_id = f"order-{self._number():07}"
-        location = rng.choice(_LOCATIONS)
+        location = rng.choice(LOCATIONS)
         skus = {self._skewed(self._skus): None for _ in range(rng.choice((1, 1, 2, 3)))}
         lines: list[Line] = [
             {
@@ -204,9 +204,9 @@ class Shop:
             share = ((n + 1) / len(self._skus)) ** (1 / _SKEW) - (n / len(self._skus)) ** (
                 1 / _SKEW
             )
-            expected = units * share / len(_LOCATIONS)
-            for location in _LOCATIONS:
-                factor = 0.4 if self._is_scarce(n) and location == _LOCATIONS[0] else 1.5
+            expected = units * share / len(LOCATIONS)
+            for location in LOCATIONS:
+                factor = 0.4 if self._is_scarce(n) and location == LOCATIONS[0] else 1.5
                 stocks[sku, location] = int(expected * factor) + (1 if factor < 1 else 15)
         return stocks
 
