@@ -68,7 +68,7 @@ class GroupReader:
         for field, value in (await self._client.hgetall(f"{self.prefix}pos")).items():
             stream, _, shard = field.decode().partition("/")
             epoch, _, position = value.decode().partition("|")
-            if stream == self._stream:
+            if stream == self._stream and position:  # none yet: it is being adopted
                 found[shard] = (int(epoch), Position.decode(position))
         return found
 
