@@ -76,3 +76,18 @@ class HaltingLedger(Ledger):
     """Stops its shard at an entry that cannot be booked."""
 
     policy = Policy(attempts=2, backoff=(0.0, 0.01), then="halt")
+
+
+class CountingLedger(Ledger):
+    """Counts all entries in one place, besides; a negative one takes back what it counted."""
+
+    name = "ledger"
+
+    @on(Entry, key="account", counters=lambda entry: ["all"])
+    def book(self, event: Entry, ctx: Context[Account]) -> None:
+        everything = ctx.counters["all"]
+        everything.add("entries")
+        everything.add("by-rest", 1, bucket=event.number % 5)
+        everything.max("most", event.number)
+        everything.distinct("accounts", event.account)
+        super().book(event, ctx)

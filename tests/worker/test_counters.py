@@ -8,30 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from streamproc import Context, StateReader, on
+from streamproc import StateReader
 from streamproc.testing import LocalKinesis
 from tests.faults.proxy import CutAfter, FaultProxy
 from tests.worker.group import Group
-from tests.worker.ledger import Account, Entry, Ledger
+from tests.worker.ledger import CountingLedger
 from tests.worker.process import WorkerProcess
 from tests.worker.test_redis_trouble import put_back, snapshot
 
 ACCOUNTS = [f"account-{n}" for n in range(12)]
-
-
-class CountingLedger(Ledger):
-    """Counts all entries in one place, besides; a negative one takes back what it counted."""
-
-    name = "ledger"
-
-    @on(Entry, key="account", counters=lambda entry: ["all"])
-    def book(self, event: Entry, ctx: Context[Account]) -> None:
-        everything = ctx.counters["all"]
-        everything.add("entries")
-        everything.add("by-rest", 1, bucket=event.number % 5)
-        everything.max("most", event.number)
-        everything.distinct("accounts", event.account)
-        super().book(event, ctx)
 
 
 @pytest.fixture
@@ -93,18 +78,19 @@ async def test_counters_are_rebuilt_with_an_older_redis(group: Group) -> None:
 
 @pytest.mark.process
 async def test_a_killed_workers_counts_are_exact(group: Group, tmp_path: Path) -> None:
-    use = {"processors.ledger.use": "tests.worker.test_counters:CountingLedger"}
+    use = {"processors.ledger.use": "tests.worker.ledger:CountingLedger"}
     workers = [WorkerProcess(group, tmp_path, name, **use) for name in ("one", "two")]
     try:
         for worker in workers:
             await worker.start()
-        for first in range(0, 200, 20):
-            group.publish_entries(range(first, first + 20), ACCOUNTS)
-            if first == 100:
-                await group.until_booked(dict.fromkeys(ACCOUNTS[:1], 40))
-                workers[0].signal(signal.SIGKILL)
-        await group.until_booked(dict.fromkeys(ACCOUNTS, 200))
-        await everything_is_counted_once(group, 200)
+        for worker in workers:
+            await group.until(worker.shards)
+        group.publish_entries(range(60), ACCOUNTS)
+        await group.until_booked({ACCOUNTS[0]: 1})
+        workers[0].signal(signal.SIGKILL)
+        group.publish_entries(range(60, 100), ACCOUNTS)
+        await group.until_booked(dict.fromkeys(ACCOUNTS, 100))
+        await everything_is_counted_once(group, 100)
     finally:
         for worker in workers:
             await worker.aclose()
