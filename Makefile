@@ -54,9 +54,10 @@ dynamodb: $(STAMP)
 	STREAMPROC_DYNALITE=$(CURDIR)/.dynamodb STREAMPROC_MINISTACK=$(CURDIR)/.dynamodb/venv \
 	    $(BIN)/python -m pytest tests/checkpoints $(TEST_ARGS)
 
-# The inventory's invariants over 10,000 random histories, in about ten minutes; CI runs some.
+# The inventory's invariants over 10,000 random histories, and 10,000 races of commit and expiry.
 inventory: $(STAMP)
-	STREAMPROC_INVENTORY_HISTORIES=$(or $(HISTORIES),10000) $(BIN)/python -m pytest --timeout 0 \
+	STREAMPROC_INVENTORY_HISTORIES=$(or $(HISTORIES),10000) \
+	STREAMPROC_INVENTORY_RACES=$(or $(HISTORIES),10000) $(BIN)/python -m pytest --timeout 0 \
 	    tests/processors/inventory $(TEST_ARGS)
 
 # The model test looks at so many random histories for each store and number of partitions.
