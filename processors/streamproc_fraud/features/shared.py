@@ -101,7 +101,7 @@ class Shared:
         buckets, sums = self._running(name)
         if not buckets:
             return 0
-        after, last = self._bounds(start_us, end_us)
+        after, last = (start_us, end_us) if self._width_us == 1 else self._bounds(start_us, end_us)
         return sums[bisect_right(buckets, last)] - sums[bisect_right(buckets, after)]
 
     def values(self, name: str, start_us: int, end_us: int) -> list[tuple[int, int]]:
