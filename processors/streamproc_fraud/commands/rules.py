@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -25,7 +25,6 @@ ConfigOption = Annotated[
         "--config", "-c", help="Take constants, models and tracking from its fraud table."
     ),
 ]
-_EXACTLY: Final = "amount"
 
 
 @app.command()
@@ -194,7 +193,7 @@ def _assignments(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--with {text}: write feature=value, such as {_EXACTLY}=250")
+            raise ConfigError(f"--with {text}: write feature=value, such as amount=250")
         found[name.strip()] = value.strip()
     return found
 

@@ -25,7 +25,7 @@ BUCKETED_ROWS: Final = 512
 """The same in bucketed mode: more than a month takes in buckets, so that merging is seldom."""
 
 _RECENT_ROWS: Final = 64
-# Rows older than the first are merged by the second; see FRAUD windows in docs/fraud.md.
+# Rows older than the first are merged by the second.
 _TIERS: Final = (
     (7 * DAY_US, 6 * HOUR_US),
     (DAY_US, HOUR_US),

@@ -175,7 +175,7 @@ def _card_ratio(window_us: int) -> Read:
     return read
 
 
-_EXACTLY_CARD: Final[dict[str, tuple[_Make, str]]] = {
+_CARD: Final[dict[str, tuple[_Make, str]]] = {
     "count": (lambda w: lambda f: float(f.card_count(w)), "payments, this one included"),
     "sum": (
         lambda w: lambda f: f.card_money(w)[1] / f.minor_units,
@@ -239,7 +239,7 @@ _DELAYED: Final[dict[str, tuple[_Make, str]]] = {
 }
 
 _FAMILIES: Final = {
-    **{("card", what): family for what, family in _EXACTLY_CARD.items()},
+    **{("card", what): family for what, family in _CARD.items()},
     **{(of, what): family for of in ENTITIES for what, family in _shared(of).items()},
     **{("terminal", what): family for what, family in _DELAYED.items()},
 }
