@@ -86,10 +86,16 @@ class Payments(msgspec.Struct, omit_defaults=True):
             at = len(self.currencies)
         else:
             at = bisect_right(memoryview(self.times).cast("q"), time_us)
-        self.times[8 * at : 8 * at] = packed_time
-        self.amounts[8 * at : 8 * at] = packed_amount
-        self.currencies[at:at] = code.to_bytes(1, "little")
-        self.terminals[4 * at : 4 * at] = terminal
+        if at == len(self.currencies):
+            self.times += packed_time
+            self.amounts += packed_amount
+            self.currencies.append(code)
+            self.terminals += terminal
+        else:
+            self.times[8 * at : 8 * at] = packed_time
+            self.amounts[8 * at : 8 * at] = packed_amount
+            self.currencies.insert(at, code)
+            self.terminals[4 * at : 4 * at] = terminal
         if self.counts:
             self.counts[4 * at : 4 * at] = b"\1\0\0\0"
             self.least[8 * at : 8 * at] = packed_amount

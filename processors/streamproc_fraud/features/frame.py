@@ -88,16 +88,16 @@ class Frame:
         """Return how many payments of the card are in a window."""
         first = self._start(window_us)
         counts = self._counts
-        return max(1, self._end - first if counts is None else sum(counts[first : self._end]))
+        return self._end - first if counts is None else max(1, sum(counts[first : self._end]))
 
     def card_money(self, window_us: int) -> tuple[int, int]:
         """Return count and sum in minor units of those in the payment's currency."""
         found = self._money.get(window_us)
         if found is None:
             first, end = self._start(window_us), self._end
-            if len(self.card.payments.codes) == 1:
+            if self._counts is None and len(self.card.payments.codes) == 1:
                 # As a list it is summed a third faster than as a view.
-                found = self.card_count(window_us), sum(self._amounts[first:end].tolist())
+                found = end - first, sum(self._amounts[first:end].tolist())
             else:
                 rows = self._rows_in_currency(first, end)
                 counts = self._counts
@@ -105,8 +105,8 @@ class Frame:
                     len(rows) if counts is None else sum([counts[row] for row in rows]),
                     sum([self._amounts[row] for row in rows]),
                 )
-            if not found[0] or first == end:
-                found = 1, self.payment.amount_minor
+                if not rows:
+                    found = 1, self.payment.amount_minor
             self._money[window_us] = found
         return found
 

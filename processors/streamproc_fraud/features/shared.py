@@ -84,7 +84,8 @@ class Shared:
     def add(self, name: str, time_us: int, number: int = 1) -> None:
         """Add to a counter at a time."""
         self._counters.add(name, number, bucket=time_us // self._width_us)
-        self._sums.pop(name, None)
+        if self._sums:
+            self._sums.pop(name, None)
 
     def add_value(self, name: str, time_us: int, value: int) -> None:
         """Count a value from 0 to 2**48 at a time.
