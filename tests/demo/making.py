@@ -6,6 +6,7 @@ import json
 from typing import Any, Literal
 
 from streamproc_benchmarks.demo.workload import Record
+from streamproc_inventory.simulation.shelf import Place, Shelf
 
 Kind = Literal["event", "duplicate", "poison"]
 
@@ -16,7 +17,7 @@ def event(
     minutes, seconds = divmod(second, 60)
     time = f"2026-03-02T10:{int(minutes):02}:{seconds:06.3f}Z"
     return Record(
-        json.dumps({"id": id, "type": type, "time": time, "data": data}).encode(), "k", kind
+        json.dumps({"id": id, "type": f"{type}.v2", "time": time, "data": data}).encode(), "k", kind
     )
 
 
@@ -38,22 +39,26 @@ def receipt(id: str, quantity: int, *, kind: Kind = "event") -> Record:
     return event("StockReceived", data, kind=kind)
 
 
-def order(type: str, id_field: str, id: str, order_id: str, *quantities: int) -> Record:
-    lines = [
-        {"lineId": str(n), "sku": "s", "locationId": "x", "quantity": quantity}
-        for n, quantity in enumerate(quantities, 1)
-        if quantity
-    ]
-    return event(type, {id_field: id, "orderId": order_id, "lines": lines})
+def placed(order_id: str, quantity: int, **more: Any) -> Record:
+    line = {"lineId": "1", "sku": "s", "locationId": "x", "quantity": quantity} | more
+    return event("OrderPlaced", {"orderId": order_id, "lines": [line]})
 
 
-def placed(order_id: str, *quantities: int) -> Record:
-    return order("OrderPlaced", "orderId", order_id, order_id, *quantities)
+def reserved(id: str, quantity: int, **more: Any) -> Record:
+    data = {"reservationId": id, "sku": "s", "locationId": "x", "quantity": quantity} | more
+    return event("ReservationCreated", data)
 
 
-def cancelled(id: str, order_id: str, *quantities: int) -> Record:
-    return order("OrderCancelled", "cancellationId", id, order_id, *quantities)
+def reservation_ends(how: Literal["Released", "Committed"], id: str) -> Record:
+    return event(f"Reservation{how}", {"reservationId": id, "sku": "s", "locationId": "x"})
 
 
-def shipped(id: str, order_id: str, *quantities: int) -> Record:
-    return order("OrderShipped", "shipmentId", id, order_id, *quantities)
+def counted(id: str, quantity: int) -> Record:
+    data = {"countId": id, "sku": "s", "locationId": "x", "quantity": quantity}
+    return event("StockCounted", data)
+
+
+def books(**shelf: int) -> dict[Place, Shelf]:
+    """Return a shop's books with one stock, ``s|x``."""
+    place = ("s", "x")
+    return {place: Shelf(place, **shelf)}

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from streamproc.testing import EmbeddedRedis
+from streamproc_benchmarks.demo.workload import Workload
 
 pytestmark = pytest.mark.process
 
@@ -75,7 +76,9 @@ def test_a_run_with_a_kill_and_a_split_is_verified(start: Callable[..., Demo]) -
     assert counted is not None
     one, two, all_records = (int(number.replace(",", "")) for number in counted.groups())
     assert one > 0 < two
-    assert one + two == all_records == 2_036
+    workload = Workload(11, 2_000)
+    assert one + two == all_records == len(workload.opening()) + workload.size
+    assert re.search(r"precision \S+, recall \S+: \d+ of \d+ alerts", output)
     with pytest.raises(ProcessLookupError):
         os.kill(int(killed[2]), 0)
 

@@ -6,33 +6,66 @@ from collections import Counter
 
 import pytest
 
-from streamproc_benchmarks.demo.oracle import Flag, Level, expect
+from streamproc_benchmarks.demo.oracle import Expected, Flag, Level
+from streamproc_benchmarks.demo.oracle import expect as expect_with
 from streamproc_benchmarks.demo.workload import Record
-from tests.demo.making import cancelled, event, payment, placed, receipt, shipped
+from tests.demo.making import (
+    books,
+    counted,
+    event,
+    payment,
+    placed,
+    receipt,
+    reservation_ends,
+    reserved,
+)
+
+KIT = {"sku": "k", "components": [{"sku": "s", "quantity": 2}, {"sku": "t", "quantity": 1}]}
 
 
-def test_an_order_commits_stock_until_it_is_cancelled_or_shipped() -> None:
-    found = expect(
-        [receipt("r1", 10)],
-        [placed("o1", 3, 2), shipped("s1", "o1", 3), placed("o2", 4), cancelled("c1", "o2", 1)],
+def expect(opening: list[Record], records: list[Record]) -> Expected:
+    return expect_with(opening, records, {})
+
+
+def test_stock_is_what_the_books_say() -> None:
+    shelf = books(
+        on_hand=20,
+        committed=3,
+        incoming=7,
+        damaged=2,
+        quality_control=1,
+        safety_stock=4,
+        physical=9,
     )
 
-    # 10 came, 3 went; open are 2 of o1 and 4 - 1 of o2.
-    assert found.levels == {"s|x": Level(on_hand=7, committed=5, available=2)}
+    assert expect_with([], [], shelf).levels == {"s|x": Level(20, 3, 0, 7, 2, 1, 4, 10)}
 
 
-def test_stock_does_not_depend_on_the_order_of_events() -> None:
-    records = [placed("o1", 5), shipped("s1", "o1", 5), receipt("r2", 1)]
+@pytest.mark.parametrize(
+    "end",
+    [
+        reservation_ends("Released", "r1"),
+        reservation_ends("Committed", "r1"),
+        placed("o1", 2, reservationId="r1"),
+    ],
+    ids=["released", "committed", "used up by an order"],
+)
+def test_a_reservation_holds_units_until_it_is_ended(end: Record) -> None:
+    made = [reserved("r1", 2), reserved("r2", 3)]
 
-    assert expect([receipt("r1", 6)], records).levels == {"s|x": Level(2, 0, 2)}
-    assert expect([receipt("r1", 6)], records[::-1]).levels == {"s|x": Level(2, 0, 2)}
+    assert expect_with([], made, books(on_hand=9)).levels["s|x"] == Level(
+        on_hand=9, reserved=5, available=4
+    )
+    for records in ([*made, end], [end, *made]):
+        assert expect_with([], records, books(on_hand=9)).levels["s|x"] == Level(
+            on_hand=9, reserved=3, available=6
+        )
 
 
-def test_more_ordered_than_there_is_makes_stock_oversold() -> None:
-    found = expect([receipt("r1", 2)], [placed("o1", 5)])
+def test_a_kits_reservation_holds_its_parts() -> None:
+    found = expect_with([], [reserved("r1", 3, **KIT)], books(on_hand=9))
 
-    assert found.levels["s|x"].available == -3
-    assert found.may_oversell == {"s|x"}
+    assert found.levels == {"s|x": Level(on_hand=9, reserved=6, available=3)}
 
 
 def test_stock_that_the_opening_covers_can_never_be_oversold() -> None:
@@ -41,26 +74,48 @@ def test_stock_that_the_opening_covers_can_never_be_oversold() -> None:
     assert expect([receipt("r1", 4)], [receipt("r2", 9), placed("o1", 5)]).may_oversell == {"s|x"}
 
 
+@pytest.mark.parametrize(
+    "taker",
+    [
+        reserved("v", 1),
+        event("StockPolicySet", {"policyId": "v", "sku": "s", "locationId": "x", "safetyStock": 1}),
+        event("StockAdjusted", {"id": "v", "sku": "s", "locationId": "x", "quantity": -1}),
+        event(
+            "StockTransferred",
+            {"id": "v", "sku": "s", "phase": "out", "fromLocationId": "x", "quantity": 1},
+        ),
+        counted("v", 4),
+    ],
+    ids=["reservation", "safety stock", "adjustment", "transfer", "count"],
+)
+def test_whatever_takes_units_may_oversell_what_orders_need(taker: Record) -> None:
+    opening, order = [receipt("r1", 5)], placed("o1", 5)
+
+    assert expect(opening, [order]).may_oversell == set()
+    assert expect(opening, [taker]).may_oversell == set()
+    assert expect(opening, [order, taker]).may_oversell == {"s|x"}
+
+
+def test_a_kit_may_oversell_its_parts() -> None:
+    assert expect([receipt("r1", 6)], [placed("o1", 3, **KIT)]).may_oversell == {"t|x"}
+    assert expect([receipt("r1", 5)], [placed("o1", 3, **KIT)]).may_oversell == {"s|x", "t|x"}
+
+
 def test_a_duplicate_counts_once_in_everything() -> None:
-    once = expect([receipt("r1", 9)], [payment("p1", 500), placed("o1", 1)])
-    twice = expect(
-        [receipt("r1", 9)],
-        [
-            payment("p1", 500),
-            placed("o1", 1),
-            payment("p1", 500, kind="duplicate"),
-            receipt("r1", 9, kind="duplicate"),
-        ],
-    )
+    events = [payment("p1", 500), reserved("r1", 1), placed("o1", 9)]
+    again = [Record(each.data, each.partition_key, "duplicate") for each in events]
+    once = expect_with([receipt("r1", 10)], events, books(on_hand=9))
+    twice = expect_with([receipt("r1", 10)], [*events, *again], books(on_hand=9))
 
     assert (twice.levels, twice.spend, twice.flags) == (once.levels, once.spend, once.flags)
-    assert twice.counts == Counter(event=3, duplicate=2)
+    assert twice.may_oversell == once.may_oversell == set()
+    assert twice.counts == Counter(event=4, duplicate=3)
 
 
 def test_ids_are_of_their_event_type() -> None:
-    found = expect([receipt("1", 9)], [placed("1", 2), shipped("1", "1", 2), cancelled("1", "1")])
+    found = expect_with([receipt("1", 9)], [reserved("1", 2), placed("1", 2)], books(on_hand=9))
 
-    assert found.levels == {"s|x": Level(7, 0, 7)}
+    assert found.levels["s|x"].reserved == 2
 
 
 def test_card_totals_are_by_currency() -> None:

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 
 from streamproc_benchmarks.demo.observe import Observed, OutboxEntry
 from streamproc_benchmarks.demo.oracle import Expected, Level, expect
 from streamproc_benchmarks.demo.verify import Check, Tally, check_counters, verify
 from streamproc_benchmarks.demo.workload import Record
-from tests.demo.making import payment, placed, receipt
+from tests.demo.making import books, counted, payment, placed, receipt
 
 
 @pytest.fixture
@@ -24,9 +25,15 @@ def expected() -> Expected:
             payment("p2", 50_000),
             placed("o1", 3),
             payment("p1", 30_000, kind="duplicate"),
+            counted("n1", 1),
             Record(b"junk", "k", "poison"),
         ],
+        books(on_hand=1, committed=3),
     )
+
+
+def stock(on_hand: int, committed: int, available: int) -> Level:
+    return Level(on_hand=on_hand, committed=committed, available=available)
 
 
 def flagged(id: str, payment_id: str, amount: int, in_window: int) -> OutboxEntry:
@@ -44,8 +51,18 @@ def oversold(id: str, cause: str = "o1", sku: str = "s") -> OutboxEntry:
     return OutboxEntry(id, "Oversold", cause, {"sku": sku, "locationId": "x"})
 
 
+def mismatch(id: str, count: str, *, applied: bool = True) -> OutboxEntry:
+    data = {"sku": "s", "locationId": "x", "countId": count, "applied": applied}
+    return OutboxEntry(id, "CountMismatch", count, data)
+
+
+def anomaly(kind: str, sku: str = "s") -> OutboxEntry:
+    data = {"sku": sku, "locationId": "x", "kind": kind}
+    return OutboxEntry(f"{kind} {sku}", "InventoryAnomaly", "o1", data)
+
+
 def entry(id: str, version: int, before: Level, after: Level) -> OutboxEntry:
-    levels = [[level.on_hand, level.committed, 0, level.available] for level in (before, after)]
+    levels = [list(structs.astuple(level)) for level in (before, after)]
     data = {"sku": "s", "locationId": "x", "version": version}
     return OutboxEntry(id, "LedgerEntry", id, data | {"before": levels[0], "after": levels[1]})
 
@@ -53,15 +70,17 @@ def entry(id: str, version: int, before: Level, after: Level) -> OutboxEntry:
 @pytest.fixture
 def observed() -> Observed:
     return Observed(
-        marks=4,
-        levels={"s|x": Level(1, 3, -2)},
+        marks=5,
+        levels={"s|x": stock(1, 3, -2)},
         spend={"c": {"EUR": (2, 80_000)}},
         outbox=[
             flagged("a", "p1", 30_000, 1),
             flagged("b", "p2", 50_000, 2),
             oversold("c"),
-            entry("d", 1, Level(0, 0, 0), Level(1, 0, 1)),
-            entry("e", 2, Level(1, 0, 1), Level(1, 3, -2)),
+            mismatch("f", "n1"),
+            anomaly("negative-on-hand"),
+            entry("d", 1, stock(0, 0, 0), stock(1, 0, 1)),
+            entry("e", 2, stock(1, 0, 1), stock(1, 3, -2)),
         ],
         dead_letters=Counter({b"junk": 1}),
     )
@@ -70,7 +89,7 @@ def observed() -> Observed:
 def with_stock(o: Observed, level: Level, sku: str = "s") -> Observed:
     """Return a result in which a stock is another, and the ledger says so too."""
     entries = [each for each in o.outbox if each.type != "LedgerEntry" or sku != "s"]
-    made = entry("y", 1, Level(0, 0, 0), level)
+    made = entry("y", 1, stock(0, 0, 0), level)
     made.data["sku"] = sku
     return replace(o, levels=o.levels | {f"{sku}|x": level}, outbox=[*entries, made])
 
@@ -85,9 +104,9 @@ def test_a_sound_result_passes(expected: Expected, observed: Observed) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
     "an event is lost": (
-        lambda o: replace(o, marks=3),
+        lambda o: replace(o, marks=4),
         "every event once",
-        "3 event ids",
+        "4 event ids",
     ),
     "a payment counts twice": (
         lambda o: replace(o, spend={"c": {"EUR": (3, 110_000)}}),
@@ -100,17 +119,17 @@ DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
         "card c is missing",
     ),
     "an order commits twice": (
-        lambda o: with_stock(o, Level(1, 6, -5)),
+        lambda o: with_stock(o, stock(1, 6, -5)),
         "stock right",
         "stock s|x is",
     ),
     "available contradicts its parts": (
-        lambda o: with_stock(o, Level(1, 3, 0)),
+        lambda o: with_stock(o, stock(1, 3, 0)),
         "stock right",
         "stock s|x is",
     ),
     "stock from nowhere": (
-        lambda o: with_stock(o, Level(1, 0, 1), "t"),
+        lambda o: with_stock(o, stock(1, 0, 1), "t"),
         "stock right",
         "stock t|x should not be there",
     ),
@@ -156,23 +175,47 @@ DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
     ),
     "an oversold stock sent no alert": (
         lambda o: replace(o, outbox=o.outbox[:2] + o.outbox[3:]),
-        "oversold alerts right",
+        "stock alerts right",
         "no oversold alert for stock s|x",
     ),
     "an oversold alert is there twice": (
         lambda o: replace(o, outbox=[*o.outbox, oversold("z")]),
-        "oversold alerts right",
+        "stock alerts right",
         "s|x by o1 is there 2 times",
     ),
     "a stock with plenty sent an alert": (
         lambda o: replace(o, outbox=[*o.outbox, oversold("z", sku="t")]),
-        "oversold alerts right",
+        "stock alerts right",
         "stock t|x, which cannot be oversold",
     ),
     "an anomaly is reported": (
-        lambda o: replace(o, outbox=[*o.outbox, OutboxEntry("z", "InventoryAnomaly", "o1", {})]),
-        "oversold alerts right",
-        "InventoryAnomaly",
+        lambda o: replace(o, outbox=[*o.outbox, anomaly("over-closed")]),
+        "stock alerts right",
+        "over-closed",
+    ),
+    "goods leave that were always there": (
+        lambda o: replace(o, outbox=[*o.outbox, anomaly("negative-on-hand", "t")]),
+        "stock alerts right",
+        "negative-on-hand",
+    ),
+    "a count tells twice": (
+        lambda o: replace(o, outbox=[*o.outbox, mismatch("z", "n1")]),
+        "stock alerts right",
+        "count n1 is there 2 times",
+    ),
+    "a count tells that nobody made": (
+        lambda o: replace(o, outbox=[*o.outbox, mismatch("z", "n2")]),
+        "stock alerts right",
+        "CountMismatch",
+    ),
+    "a count is not applied": (
+        lambda o: replace(
+            o,
+            outbox=[each for each in o.outbox if each.type != "CountMismatch"]
+            + [mismatch("f", "n1", applied=False)],
+        ),
+        "stock alerts right",
+        "CountMismatch",
     ),
     "a dead letter is lost": (
         lambda o: replace(o, dead_letters=Counter()),

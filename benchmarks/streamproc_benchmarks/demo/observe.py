@@ -104,7 +104,7 @@ class GroupReader:
         return Observed(
             marks=sum(marks),
             levels={
-                stock: Level(state["on_hand"], state["committed"], state["available"])
+                stock: Level(**{name: state[name] for name in Level.__struct_fields__})
                 for stock, state in stocks.items()
             },
             spend={card: _spend(state["payments"]) for card, state in cards.items()},

@@ -1,20 +1,21 @@
 """What must come out, computed from what was published; shares no code with the processors.
 
-Plain and slow on purpose: JSON by the standard library, whole histories instead of windows, and
-stock as sums over sets of events.
+Stock is what the simulated shop's own books say. Everything else is plain and slow on purpose: JSON
+by the standard library, whole histories instead of windows, and sums over sets of events.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from streamproc_benchmarks.demo.workload import Record
+from streamproc_inventory.simulation.shelf import Place, Shelf
 
 __all__ = ["FRAUD_SETTINGS", "Expected", "Flag", "Level", "expect"]
 
@@ -28,24 +29,27 @@ FRAUD_SETTINGS: Final = {
 """The constants of the rules in this run, which the workers are given too."""
 
 _VELOCITY_WINDOW_US: Final = 60_000_000
-_MINOR_UNITS: Final = 100  # of every currency in the shop
+_MINOR_UNITS: Final = 100  # of the world's one currency
 
-_ID_FIELDS: Final = {
-    "PaymentAuthorized": "payment_id",
-    "OrderPlaced": "orderId",
-    "OrderCancelled": "cancellationId",
-    "OrderShipped": "shipmentId",
-    "StockReceived": "receiptId",
-}
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Facts = defaultdict[str, list[dict[str, Any]]]
 
 
 class Level(msgspec.Struct, frozen=True):
-    """Units of one SKU at one location; `available` is below zero when it is oversold."""
+    """Units of one SKU at one location, in the ledger's order.
 
-    on_hand: int
-    committed: int
-    available: int
+    `available` is below zero when it is oversold.
+    """
+
+    on_hand: int = 0
+    committed: int = 0
+    reserved: int = 0
+    incoming: int = 0
+    damaged: int = 0
+    quality_control: int = 0
+    safety_stock: int = 0
+    available: int = 0
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -66,8 +70,9 @@ class Expected(msgspec.Struct, kw_only=True):
         spend: payments and their sum in minor units, by card and currency.
         flags: the fraud alerts, by payment id.
         dead_letters: payloads, and how often each is put aside.
-        may_oversell: stocks for which a bad order of events can bring availability below zero;
-            those that end there are among them. No other may send an alert.
+        may_oversell: stocks that a bad order of events can bring below zero; those that end there
+            are among them. No other may send an alert that says so.
+        counts_made: ids of the counts, which may each tell of a difference once.
     """
 
     counts: Counter[str]
@@ -76,16 +81,20 @@ class Expected(msgspec.Struct, kw_only=True):
     flags: dict[str, Flag]
     dead_letters: Counter[bytes]
     may_oversell: set[str]
+    counts_made: set[str]
 
 
-def expect(opening: Iterable[Record], records: Iterable[Record]) -> Expected:
+def expect(
+    opening: Iterable[Record], records: Iterable[Record], books: Mapping[Place, Shelf]
+) -> Expected:
     """Return what `records`, published after `opening` was committed, must lead to.
 
     Records of one partition key are taken in the order given; across keys nothing depends on it.
+    `books` are those of the shop that made them.
     """
     counts: Counter[str] = Counter()
     dead: Counter[bytes] = Counter()
-    facts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    facts: _Facts = defaultdict(list)
     seen: set[tuple[str, str]] = set()
     opening = list(opening)
     for record in [*opening, *records]:
@@ -94,59 +103,92 @@ def expect(opening: Iterable[Record], records: Iterable[Record]) -> Expected:
             dead[record.data] += 1
             continue
         envelope = json.loads(record.data)
-        identity = (envelope["type"], envelope["data"][_ID_FIELDS[envelope["type"]]])
+        type, _, _ = envelope["type"].partition(".v")
+        # An event's business id is its first field.
+        identity = (type, next(iter(envelope["data"].values())))
         if identity not in seen:
             seen.add(identity)
-            facts[envelope["type"]].append(envelope["data"] | {"time": envelope["time"]})
+            facts[type].append(envelope["data"] | {"time": envelope["time"]})
     payments = facts["PaymentAuthorized"]
-    first = Counter[str]()
-    for record in opening:
-        data = json.loads(record.data)["data"]
-        first[_stock_key(data)] += data["quantity"]
     return Expected(
         counts=counts,
-        levels=_levels(facts),
+        levels=_levels(books, _reserved(facts)),
         spend=_spend(payments),
         flags=_flags(payments),
         dead_letters=dead,
-        may_oversell=_may_oversell(first, facts["OrderPlaced"]),
+        may_oversell=_may_oversell(_units_opened_with(opening), facts),
+        counts_made={count["countId"] for count in facts["StockCounted"]},
     )
 
 
-def _levels(facts: dict[str, list[dict[str, Any]]]) -> dict[str, Level]:
-    received: Counter[str] = Counter()
-    for receipt in facts["StockReceived"]:
-        received[_stock_key(receipt)] += receipt["quantity"]
-    placed = _by_line(facts["OrderPlaced"])
-    cancelled = _by_line(facts["OrderCancelled"])
-    shipped = _by_line(facts["OrderShipped"])
-    committed: Counter[str] = Counter()
-    gone: Counter[str] = Counter()
-    for line in {*placed, *cancelled, *shipped}:
-        stock = line[0]
-        committed[stock] += max(placed[line] - cancelled[line] - shipped[line], 0)
-        gone[stock] += shipped[line]
+def _levels(books: Mapping[Place, Shelf], reserved: Counter[str]) -> dict[str, Level]:
+    levels = {}
+    for (sku, location), shelf in books.items():
+        held = reserved[f"{sku}|{location}"]
+        levels[f"{sku}|{location}"] = Level(
+            shelf.on_hand,
+            shelf.committed,
+            held,
+            shelf.incoming,
+            shelf.damaged,
+            shelf.quality_control,
+            shelf.safety_stock,
+            # The books are those after all reservations have ended; here, some are still held.
+            shelf.available - held,
+        )
+    return levels
+
+
+def _reserved(facts: _Facts) -> Counter[str]:
+    """Return the units of reservations that nobody has ended."""
+    ends = [*facts["ReservationReleased"], *facts["ReservationCommitted"], *_lines(facts)]
+    ended = {end.get("reservationId") for end in ends}
+    reserved: Counter[str] = Counter()
+    for reservation in facts["ReservationCreated"]:
+        if reservation["reservationId"] not in ended:
+            reserved.update(_units(reservation))
+    return reserved
+
+
+def _units_opened_with(opening: list[Record]) -> Counter[str]:
+    units: Counter[str] = Counter()
+    for record in opening:
+        envelope = json.loads(record.data)
+        if envelope["type"].startswith("StockReceived"):
+            units.update(_units(envelope["data"]))
+    return units
+
+
+def _may_oversell(opening: Counter[str], facts: _Facts) -> set[str]:
+    """Return the stocks of which more may be taken than the opening, or a count, has there."""
+    taken: Counter[str] = Counter()
+    for line in [*_lines(facts), *facts["ReservationCreated"]]:
+        taken.update(_units(line))
+    for move in facts["StockTransferred"]:
+        if move["phase"] == "out":
+            taken[f"{move['sku']}|{move['fromLocationId']}"] += move["quantity"]
+    for adjustment in facts["StockAdjusted"]:
+        taken[_stock_key(adjustment)] += max(-adjustment["quantity"], 0)
+    for policy in facts["StockPolicySet"]:
+        taken[_stock_key(policy)] += policy["safetyStock"]
+    least = dict(opening)
+    for count in facts["StockCounted"]:
+        stock = _stock_key(count)
+        least[stock] = min(least.get(stock, 0), count["quantity"])
+    return {stock for stock, units in taken.items() if units > least.get(stock, 0)}
+
+
+def _lines(facts: _Facts) -> Iterator[dict[str, Any]]:
+    for order in facts["OrderPlaced"]:
+        yield from order["lines"]
+
+
+def _units(of: dict[str, Any]) -> dict[str, int]:
+    """Return the units by stock of something that has a quantity, and parts if it is of a kit."""
+    parts = of.get("components") or [{"sku": of["sku"], "quantity": 1}]
     return {
-        stock: Level(on_hand, committed[stock], on_hand - committed[stock])
-        for stock in {*received, *committed}
-        for on_hand in [received[stock] - gone[stock]]
+        f"{part['sku']}|{of['locationId']}": part["quantity"] * of["quantity"] for part in parts
     }
-
-
-def _by_line(orders: list[dict[str, Any]]) -> Counter[tuple[str, str, str]]:
-    """Return quantities by (stock, order, line)."""
-    quantities: Counter[tuple[str, str, str]] = Counter()
-    for order in orders:
-        for line in order["lines"]:
-            quantities[_stock_key(line), order["orderId"], line["lineId"]] += line["quantity"]
-    return quantities
-
-
-def _may_oversell(opening: Counter[str], orders: list[dict[str, Any]]) -> set[str]:
-    demand: Counter[str] = Counter()
-    for (stock, _, _), quantity in _by_line(orders).items():
-        demand[stock] += quantity
-    return {stock for stock, quantity in demand.items() if quantity > opening[stock]}
 
 
 def _spend(payments: list[dict[str, Any]]) -> dict[str, dict[str, tuple[int, int]]]:

@@ -32,6 +32,7 @@ from streamproc_benchmarks.demo.servers import (
     start_servers,
 )
 from streamproc_benchmarks.demo.settings import GROUP, STREAM, Options
+from streamproc_benchmarks.demo.workload import Workload
 
 __all__ = ["perform"]
 
@@ -77,6 +78,7 @@ async def _perform(
     signals: _Signals,
 ) -> int:
     started = time.monotonic()
+    workload = await asyncio.to_thread(Workload, options.seed, options.size)
     async with AsyncExitStack() as stack:
         if options.redis_url is not None:
             await stack.enter_async_context(borrowed_redis(options.redis_url, keep=options.keep))
@@ -94,7 +96,9 @@ async def _perform(
         ):
             monitor = Monitor(group, publisher, screen, started)
             monitor.say(f"embedded Kinesis at {endpoints.kinesis}, {options.shards} shards")
-            play = Play(options, fleet, endpoints, kinesis, group, monitor, publisher, directory)
+            play = Play(
+                options, fleet, endpoints, kinesis, group, monitor, publisher, directory, workload
+            )
             report = await fleet.run(play.run(), monitor.run())
         print_report(console, report, time.monotonic() - started)
         if options.keep:
@@ -143,8 +147,8 @@ def _tell_how_to_look(console: Console, endpoints: Endpoints) -> None:
         f"  Kinesis  {endpoints.kinesis}",
         f"  Redis    {endpoints.redis}",
         "",
-        f"  redis-cli -u {endpoints.redis} hget '{group}:s:inventory:SKU-0003|ams' d",
-        f"  redis-cli -u {endpoints.redis} hget '{group}:s:fraud:card-00000' d",
+        f"  redis-cli -u {endpoints.redis} hget '{group}:s:inventory:SKU-00003|WH-EU-1' d",
+        f"  redis-cli -u {endpoints.redis} hget '{group}:s:fraud:card-0' d",
         f"  redis-cli -u {endpoints.redis} xrange '{group}:outbox' - + COUNT 3",
         f"  redis-cli -u {endpoints.redis} xrange '{group}:dlq' - + COUNT 3",
         "",

@@ -24,7 +24,7 @@ from streamproc_benchmarks.demo.publisher import Publisher
 from streamproc_benchmarks.demo.report import Report
 from streamproc_benchmarks.demo.servers import Endpoints, kinesis_admin
 from streamproc_benchmarks.demo.settings import STREAM, Options, worker_arguments, write_config
-from streamproc_benchmarks.demo.verify import Check, Tally, check_counters, verify
+from streamproc_benchmarks.demo.verify import Check, Tally, check_counters, flagged_payments, verify
 from streamproc_benchmarks.demo.view import shard_name
 from streamproc_benchmarks.demo.workload import Record, Workload
 
@@ -62,6 +62,7 @@ class Play:
         monitor: watches; its `run` must go on beside this.
         publisher: puts the records.
         directory: for the workers' configuration and sockets.
+        workload: what to publish.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Play:
         monitor: Monitor,
         publisher: Publisher,
         directory: Path,
+        workload: Workload,
     ) -> None:
         self._options = options
         self._fleet = fleet
@@ -83,7 +85,7 @@ class Play:
         self._monitor = monitor
         self._publisher = publisher
         self._directory = directory
-        self._workload = Workload(options.seed, options.size)
+        self._workload = workload
 
     async def run(self) -> Report:
         """Perform, verify and report.
@@ -99,11 +101,12 @@ class Play:
         self._monitor.stage = "verifying"
         history = self._publisher.history[len(opening) :]
         # In a thread, so that the screen stays alive.
-        expected = await asyncio.to_thread(expect, opening, history)
+        expected = await asyncio.to_thread(expect, opening, history, self._workload.books)
         counters = await self._check_counters(killed, expected)
         lag_all = self._monitor.board.end_to_end()
         stopped, stop_s = await self._stop_last_worker()
-        checks = verify(expected, await self._group.observe())
+        observed = await self._group.observe()
+        checks = verify(expected, observed)
         self._monitor.stage = "verified"
         self._monitor.draw()
         return Report(
@@ -118,6 +121,8 @@ class Play:
             lag_before=killed.lag_before,
             lag_all=lag_all,
             stop_s=stop_s,
+            flagged=flagged_payments(observed),
+            frauds=self._workload.frauds,
             checks=[*checks, counters, stopped],
         )
 
@@ -145,7 +150,7 @@ class Play:
         self._monitor.size = len(opening) + self._workload.size
         await self._publisher.publish(opening, _OPENING_RATE)
         await self._monitor.until_committed()
-        self._monitor.say(f"{len(opening)} stocks are filled; the shop opens")
+        self._monitor.say(f"{len(self._workload.books)} stocks are filled; the shop opens")
         return opening
 
     # The day.

@@ -32,7 +32,7 @@ def _payment(number: int, **changed: Any) -> bytes:
 
 
 def _order(number: int, quantity: int) -> bytes:
-    line = {"lineId": "1", "sku": "SKU-0000", "locationId": "ams", "quantity": quantity}
+    line = {"lineId": "1", "sku": "SKU-00000", "locationId": "WH-EU-1", "quantity": quantity}
     data = {"orderId": f"bad-order-{number}", "lines": [line]}
     return _envelope("OrderPlaced", number, data)
 
@@ -40,8 +40,8 @@ def _order(number: int, quantity: int) -> bytes:
 def _receipt(number: int) -> bytes:
     data = {
         "receiptId": f"bad-receipt-{number}",
-        "sku": "SKU-0000",
-        "locationId": "ams",
+        "sku": "SKU-00000",
+        "locationId": "WH-EU-1",
         "quantity": -5,
     }
     return _envelope("StockReceived", number, data)

@@ -32,6 +32,8 @@ class Report(msgspec.Struct, kw_only=True):
         lag_before: arrival to commit, up to the kill.
         lag_all: the same over the whole run, the take-over included.
         stop_s: from SIGTERM to the exit of the last worker.
+        flagged: ids of the payments with an alert.
+        frauds: ids of those that are frauds, which no processor was told.
     """
 
     counts: Counter[str]
@@ -45,6 +47,8 @@ class Report(msgspec.Struct, kw_only=True):
     lag_before: Histogram
     lag_all: Histogram
     stop_s: float
+    flagged: set[str]
+    frauds: frozenset[str]
     checks: list[Check]
 
     @property
@@ -67,6 +71,7 @@ def print_report(console: Console, report: Report, total_s: float) -> None:
         "split": report.split,
         "take-over": f"{report.take_over_s:.1f} s from the SIGKILL of {report.killed} until the "
         f"last of its {report.taken_over} shards had a new owner",
+        "alerts against truth": _quality(report.flagged, report.frauds),
     }
     console.print()
     _print_rows(console, [(Text(f"  {name}"), text, []) for name, text in facts.items()])
@@ -103,6 +108,17 @@ def _print_rows(console: Console, rows: list[tuple[Text, str, list[str]]]) -> No
 def _quantiles(histogram: Histogram) -> str:
     p50, p99 = bound_of(histogram, 0.5), bound_of(histogram, 0.99)
     return f"p50 under {_time(p50)}, p99 under {_time(p99)}, arrival to commit"
+
+
+def _quality(flagged: set[str], frauds: frozenset[str]) -> str:
+    """Tell how good the alerts are: a property of the rules, which no check depends on."""
+    hits = len(flagged & frauds)
+    precision = f"{hits / len(flagged):.2f}" if flagged else "-"
+    recall = f"{hits / len(frauds):.2f}" if frauds else "-"
+    return (
+        f"precision {precision}, recall {recall}: {hits} of {len(flagged)} alerts "
+        f"are among the {len(frauds)} frauds"
+    )
 
 
 def _time(seconds: float) -> str:

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
+from streamproc_benchmarks.demo.happenings import LOCATIONS
 from streamproc_benchmarks.demo.oracle import FRAUD_SETTINGS
-from streamproc_benchmarks.demo.shop import LOCATIONS
 
 __all__ = ["GROUP", "LEASE_DURATION_S", "STREAM", "Options", "worker_arguments", "write_config"]
 
@@ -18,6 +18,9 @@ STREAM: Final = "shop-events"
 
 LEASE_DURATION_S: Final = 3.0
 """Shorter than the default, so that a take-over can be watched."""
+
+_AGES_S: Final = 1e10
+_KEPT: Final = 10_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +64,12 @@ scan_interval = 0.5
 {constants}
 
 [processors.inventory]
-max_lateness = 0  # the shop's day is not the one on the wall clock
+# The shop's day is not the one on the wall clock.
+max_lateness = 0
+max_earliness = {_AGES_S}
+# It is over in seconds: while the shards of a killed worker stand still, hours pass on the others.
+moves_kept = {_KEPT}
+settled_lines_kept = {_KEPT}
 locations = {json.dumps(LOCATIONS)}
 """,
         encoding="utf-8",

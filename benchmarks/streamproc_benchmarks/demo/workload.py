@@ -1,16 +1,19 @@
-"""What is published: the shop's events, some of them twice, and some records that are no events."""
+"""What is published: a shop's day and payments, some of it twice, and what is no event."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import pairwise
+from math import ceil
 from random import Random
 from typing import Final, Literal
 
 import msgspec
 
+from streamproc_benchmarks.demo.happenings import reference_payments, shop_day
 from streamproc_benchmarks.demo.poison import poison
-from streamproc_benchmarks.demo.shop import Happening, Shop
+from streamproc_inventory.simulation.shop import Happening
 
 __all__ = ["DUPLICATE_EVERY", "POISON_EVERY", "Record", "Workload"]
 
@@ -20,6 +23,7 @@ DUPLICATE_EVERY: Final = 50
 POISON_EVERY: Final = 1_000
 """One record in so many is poison: 0.1 %."""
 
+_ORDERS: Final = 0.2  # of all records; with what comes of them, it makes less than half
 _LONGEST_DELAY: Final = 3_000  # records between an event and its duplicate
 
 
@@ -34,57 +38,81 @@ class Record(msgspec.Struct, frozen=True):
 class Workload:
     """The records of one run; equal seeds and sizes give equal bytes in equal order.
 
-    Payments are keyed by card, orders by order and stock by SKU, each in event-time order. A
-    duplicate comes after its event, under the same key: alike to the byte, or, as from a producer
-    that starts over, in a new envelope around the same business id.
+    Payments are keyed by card, what happens in the shop as its simulator says, each in event-time
+    order. A duplicate comes after its event, under the same key: alike to the byte, or, as from a
+    producer that starts over, in a new envelope around the same business id.
 
     Args:
-        seed: of all chance.
-        size: how many records `records` yields.
+        seed: of all chance but that in the payments, which are those of the reference world.
+        size: how many records `records` yields; more if a shop's day does not fit in.
+
+    Attributes:
+        books: what the shop has in stock at the end, by its own count.
+        frauds: ids of the payments that are frauds.
+
+    Raises:
+        ConfigError: NumPy is not installed.
     """
 
     def __init__(self, seed: int, size: int) -> None:
-        self.size = size
         # Text, because ints and their negatives seed Random alike.
         self._rng = Random(f"streamproc demo {seed}")
-        self._shop = Shop(self._rng, size)
+        day = shop_day(seed, max(1, round(size * _ORDERS)))
+        self.size = max(size, 2 * len(day.trade))
+        self._poisons = ceil(self.size / POISON_EVERY)
+        self._duplicates = ceil(self.size / DUPLICATE_EVERY)
+        events = self.size - self._poisons - self._duplicates
+        payments = reference_payments(events - len(day.trade))
+        self.books = day.books
+        self.frauds = payments.frauds
+        self._opening = day.opening
+        self._happenings = self._mixed(day.trade, payments.happenings)
         self._envelopes = 0
 
     def opening(self) -> list[Record]:
         """Return the deliveries that must be in stock before `records` begin."""
-        return [self._event(happening) for happening in self._shop.opening()]
+        return [self._event(happening) for happening in self._opening]
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of the run; once, since the shop's day does not begin again."""
-        poisoned = self._slots(POISON_EVERY)
-        repeated = self._slots(DUPLICATE_EVERY)
+        """Yield the records of the run; once, since envelopes are numbered."""
+        poisoned = self._spread(self.size, self._poisons)
+        repeated = self._spread(len(self._happenings), self._duplicates)
+        happenings = enumerate(self._happenings)
         repeats: list[tuple[int, int, Record]] = []
-        poisons = owed = 0
+        poisons = 0
         for slot in range(self.size):
-            owed += slot in repeated
             if slot in poisoned:
-                key = f"card-{self._rng.randrange(100):05}"
+                key = f"card-{self._rng.randrange(100)}"
                 yield Record(poison(poisons, self._rng), key, "poison")
                 poisons += 1
             elif repeats and repeats[0][0] <= slot:
                 yield heapq.heappop(repeats)[2]
-            else:
-                happening = self._shop.next()
+            elif (following := next(happenings, None)) is not None:
+                index, happening = following
                 record = self._event(happening)
-                if owed and slot + 1 < self.size:
-                    owed -= 1
-                    due = self._rng.randint(slot + 1, min(slot + _LONGEST_DELAY, self.size - 1))
-                    heapq.heappush(repeats, (due, slot, self._again(happening, record)))
+                if index in repeated:
+                    due = slot + self._rng.randint(1, _LONGEST_DELAY)
+                    heapq.heappush(repeats, (due, index, self._again(happening, record)))
                 yield record
-        # Two may have been due in the last slot.
-        yield from (record for _, _, record in sorted(repeats, key=lambda repeat: repeat[:2]))
+            else:  # nothing is left but repeats that were due later
+                yield heapq.heappop(repeats)[2]
 
-    def _slots(self, every: int) -> set[int]:
-        """Return one slot of each `every`, so that a share is met closely, not on average."""
-        return {
-            start + self._rng.randrange(min(every, self.size - start))
-            for start in range(0, self.size, every)
-        }
+    def _mixed(self, some: list[Happening], others: list[Happening]) -> list[Happening]:
+        """Return all of both, each in its order, evenly mixed."""
+        mixed: list[Happening] = []
+        one, other = iter(some), iter(others)
+        some_left, left = len(some), len(some) + len(others)
+        while left:
+            is_some = self._rng.random() * left < some_left
+            mixed.append(next(one if is_some else other))
+            some_left -= is_some
+            left -= 1
+        return mixed
+
+    def _spread(self, size: int, count: int) -> set[int]:
+        """Return one index of each of `count` stretches: a share met closely, not on average."""
+        bounds = [size * n // count for n in range(count + 1)]
+        return {self._rng.randrange(first, end) for first, end in pairwise(bounds)}
 
     def _event(self, happening: Happening) -> Record:
         return Record(self._envelope(happening), happening.key, "event")
@@ -95,14 +123,15 @@ class Workload:
 
     def _envelope(self, happening: Happening) -> bytes:
         self._envelopes += 1
+        kind = type(happening.event)
         return msgspec.json.encode(
             {
                 "specversion": "1.0",
                 "id": f"msg-{self._envelopes:08}",
                 "source": "shop/demo",
-                "type": happening.type,
+                "type": f"{kind.__event_type__}.v{kind.__event_version__}",
                 "time": happening.time,
                 "datacontenttype": "application/json",
-                "data": happening.data,
+                "data": happening.event,
             }
         )
