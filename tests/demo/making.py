@@ -53,8 +53,9 @@ def reservation_ends(how: Literal["Released", "Committed"], id: str) -> Record:
     return event(f"Reservation{how}", {"reservationId": id, "sku": "s", "locationId": "x"})
 
 
-def counted(id: str, quantity: int) -> Record:
-    data = {"countId": id, "sku": "s", "locationId": "x", "quantity": quantity}
+def counted(id: str, quantity: int, *, minute: int = 0) -> Record:
+    moment = f"2026-03-02T10:{minute:02}:00Z"
+    data = {"countId": id, "sku": "s", "locationId": "x", "quantity": quantity, "asOf": moment}
     return event("StockCounted", data)
 
 

@@ -96,6 +96,12 @@ def test_whatever_takes_units_may_oversell_what_orders_need(taker: Record) -> No
     assert expect(opening, [order, taker]).may_oversell == {"s|x"}
 
 
+def test_a_count_applies_unless_one_of_a_later_moment_was_told_before() -> None:
+    counts = [counted("n1", 5, minute=1), counted("n3", 5, minute=3), counted("n2", 5, minute=2)]
+
+    assert expect([], counts).stock_counts == {"n1": True, "n3": True, "n2": False}
+
+
 def test_a_kit_may_oversell_its_parts() -> None:
     assert expect([receipt("r1", 6)], [placed("o1", 3, **KIT)]).may_oversell == {"t|x"}
     assert expect([receipt("r1", 5)], [placed("o1", 3, **KIT)]).may_oversell == {"s|x", "t|x"}

@@ -25,7 +25,8 @@ def expected() -> Expected:
             payment("p2", 50_000),
             placed("o1", 3),
             payment("p1", 30_000, kind="duplicate"),
-            counted("n1", 1),
+            counted("n1", 1, minute=1),
+            counted("n0", 1),
             Record(b"junk", "k", "poison"),
         ],
         books(on_hand=1, committed=3),
@@ -70,7 +71,7 @@ def entry(id: str, version: int, before: Level, after: Level) -> OutboxEntry:
 @pytest.fixture
 def observed() -> Observed:
     return Observed(
-        marks=5,
+        marks=6,
         levels={"s|x": stock(1, 3, -2)},
         spend={"c": {"EUR": (2, 80_000)}},
         outbox=[
@@ -78,6 +79,7 @@ def observed() -> Observed:
             flagged("b", "p2", 50_000, 2),
             oversold("c"),
             mismatch("f", "n1"),
+            mismatch("g", "n0", applied=False),
             anomaly("negative-on-hand"),
             entry("d", 1, stock(0, 0, 0), stock(1, 0, 1)),
             entry("e", 2, stock(1, 0, 1), stock(1, 3, -2)),
@@ -104,9 +106,9 @@ def test_a_sound_result_passes(expected: Expected, observed: Observed) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
     "an event is lost": (
-        lambda o: replace(o, marks=4),
+        lambda o: replace(o, marks=5),
         "every event once",
-        "4 event ids",
+        "5 event ids",
     ),
     "a payment counts twice": (
         lambda o: replace(o, spend={"c": {"EUR": (3, 110_000)}}),
@@ -208,10 +210,17 @@ DAMAGES: dict[str, tuple[Callable[[Observed], Observed], str, str]] = {
         "stock alerts right",
         "CountMismatch",
     ),
+    "an outdated count is applied": (
+        lambda o: replace(
+            o, outbox=[each for each in o.outbox if each.id != "g"] + [mismatch("g", "n0")]
+        ),
+        "stock alerts right",
+        "CountMismatch",
+    ),
     "a count is not applied": (
         lambda o: replace(
             o,
-            outbox=[each for each in o.outbox if each.type != "CountMismatch"]
+            outbox=[each for each in o.outbox if each.id != "f"]
             + [mismatch("f", "n1", applied=False)],
         ),
         "stock alerts right",

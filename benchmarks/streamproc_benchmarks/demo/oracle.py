@@ -72,7 +72,7 @@ class Expected(msgspec.Struct, kw_only=True):
         dead_letters: payloads, and how often each is put aside.
         may_oversell: stocks that a bad order of events can bring below zero; those that end there
             are among them. No other may send an alert that says so.
-        counts_made: ids of the counts, which may each tell of a difference once.
+        stock_counts: whether each count of stock applies, by its id; it may tell of a difference.
     """
 
     counts: Counter[str]
@@ -81,7 +81,7 @@ class Expected(msgspec.Struct, kw_only=True):
     flags: dict[str, Flag]
     dead_letters: Counter[bytes]
     may_oversell: set[str]
-    counts_made: set[str]
+    stock_counts: dict[str, bool]
 
 
 def expect(
@@ -117,7 +117,7 @@ def expect(
         flags=_flags(payments),
         dead_letters=dead,
         may_oversell=_may_oversell(_units_opened_with(opening), facts),
-        counts_made={count["countId"] for count in facts["StockCounted"]},
+        stock_counts=_stock_counts(facts["StockCounted"]),
     )
 
 
@@ -176,6 +176,17 @@ def _may_oversell(opening: Counter[str], facts: _Facts) -> set[str]:
         stock = _stock_key(count)
         least[stock] = min(least.get(stock, 0), count["quantity"])
     return {stock for stock, units in taken.items() if units > least.get(stock, 0)}
+
+
+def _stock_counts(counts: list[dict[str, Any]]) -> dict[str, bool]:
+    """Return whether each count applies: unless one of a later moment was told before it."""
+    latest: dict[str, int] = {}
+    applies = {}
+    for count in counts:
+        stock, moment = _stock_key(count), _microseconds(count["asOf"])
+        applies[count["countId"]] = moment >= latest.get(stock, moment)
+        latest[stock] = max(moment, latest.get(stock, moment))
+    return applies
 
 
 def _lines(facts: _Facts) -> Iterator[dict[str, Any]]:

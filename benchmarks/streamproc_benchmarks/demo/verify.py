@@ -149,7 +149,7 @@ def _check_stock_alerts(expected: Expected, outbox: Sequence[OutboxEntry]) -> Ch
     ]
     detail = (
         f"{len(entries)} Oversold alerts on {len(stocks)} stocks, "
-        f"{len(mismatches)} of {len(expected.counts_made)} counts differ"
+        f"{len(mismatches)} CountMismatch of {len(expected.stock_counts)} counts"
     )
     return Check("stock alerts right", detail, differences)
 
@@ -158,7 +158,7 @@ def _has_cause(entry: OutboxEntry, expected: Expected) -> bool:
     """Whether a sound run may say so: goods leave before they came, and theft shows in a count."""
     data = entry.data
     if entry.type == "CountMismatch":
-        return bool(data["applied"]) and data["countId"] in expected.counts_made
+        return bool(expected.stock_counts.get(data["countId"]) is data["applied"])
     if entry.type == "InventoryAnomaly" and data["kind"] == "negative-on-hand":
         return f"{data['sku']}|{data['locationId']}" in expected.may_oversell
     return False
