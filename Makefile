@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml requirements.txt
 demo: $(STAMP)
 	$(BIN)/streamproc demo $(DEMO_ARGS)
 
+# Most tests wait for servers and processes more than they compute: one worker for each core.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TEST_ARGS)
 
 # The conformance suite against the independent emulator too; needs Node and npm.
 conformance: $(STAMP)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
+import botocore.loaders
+import botocore.session
 import pytest
+
+# Reading botocore's API models takes longer than most tests; they are the same for all sessions.
+botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
 
 
 @pytest.fixture(autouse=True)
