@@ -84,9 +84,13 @@ def test_stock_that_the_opening_covers_can_never_be_oversold() -> None:
             "StockTransferred",
             {"id": "v", "sku": "s", "phase": "out", "fromLocationId": "x", "quantity": 1},
         ),
+        event(
+            "ReturnReceived",
+            {"id": "v", "sku": "s", "locationId": "x", "quantity": 1, "disposition": "damaged"},
+        ),
         counted("v", 4),
     ],
-    ids=["reservation", "safety stock", "adjustment", "transfer", "count"],
+    ids=["reservation", "safety stock", "adjustment", "transfer", "damaged return", "count"],
 )
 def test_whatever_takes_units_may_oversell_what_orders_need(taker: Record) -> None:
     opening, order = [receipt("r1", 5)], placed("o1", 5)

@@ -36,9 +36,10 @@ def demo(
 ) -> None:
     """Process a shop's day exactly once, through a kill -9 and a reshard, and prove it.
 
-    Starts an embedded Kinesis and Redis and two workers, publishes payments, orders and stock with
-    2 % duplicates and 0.1 % poison, kills a worker, splits a shard, and compares every result with
-    an independent computation. Exits with 0 only if all of it is right.
+    Starts an embedded Kinesis and Redis and two workers, publishes a simulated shop's day and
+    payments of the fraud reference world with 2 % duplicates and 0.1 % poison, splits a shard,
+    kills a worker, and compares every result with the shop's own books and an independent
+    computation. Exits with 0 only if all of it is right.
     """
     # Not above: every command of `streamproc` loads this module, and only this one needs the rest.
     from streamproc.cli.loop import run_loop

@@ -54,8 +54,8 @@ def shop_day(seed: int, orders: int) -> ShopDay:
         start=_OPENS,
         orders=orders,
         warehouses=LOCATIONS,
-        # What has a number waits for the numbers before it. While the shards of a killed worker
-        # stand still, that would be every later event of most stocks.
+        # What has a number waits for those before it, under timers; each firing leaves a mark as
+        # an event does, and the marks are counted here: they must be those of the events alone.
         numbered=None,
     )
     shop = Shop(seed, settings)

@@ -164,6 +164,9 @@ def _may_oversell(opening: Counter[str], facts: _Facts) -> set[str]:
     taken: Counter[str] = Counter()
     for line in [*_lines(facts), *facts["ReservationCreated"]]:
         taken.update(_units(line))
+    for back in facts["ReturnReceived"]:
+        if back["disposition"] != "restock":  # on hand, so in a count, and not for sale
+            taken.update(_units(back))
     for move in facts["StockTransferred"]:
         if move["phase"] == "out":
             taken[f"{move['sku']}|{move['fromLocationId']}"] += move["quantity"]

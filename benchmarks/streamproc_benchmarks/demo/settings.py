@@ -20,7 +20,7 @@ LEASE_DURATION_S: Final = 3.0
 """Shorter than the default, so that a take-over can be watched."""
 
 _AGES_S: Final = 1e10
-_KEPT: Final = 10_000
+_KEPT: Final = 10_000  # more than one stock sees while a killed worker's shards are taken over
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
