@@ -129,7 +129,7 @@ class Subscriber:
             manual_window_management=True,
             initial_window_size=_WINDOW,
         )
-        connection = await asyncio.wrap_future(connecting)
+        connection = await _connected(connecting)
         headers = http.HttpHeaders(self._signer.headers(frozen, body, time.time()))
         request = http.HttpRequest("POST", "/", headers, body_stream=BytesIO(body))
         subscription = _Subscription(connection, request, operation, self._target)
@@ -139,6 +139,34 @@ class Subscriber:
             subscription.close()
             raise
         return subscription
+
+
+async def _connected(connecting: Any) -> Any:
+    """Wait for a connection that may come after we were told to wait no longer.
+
+    awscrt's future must not be cancelled, as waiting for it by asyncio's means would: it is settled
+    all the same, which would then fail in awscrt's thread. A connection that comes too late is
+    closed.
+    """
+    loop = asyncio.get_running_loop()
+    connected = loop.create_future()
+
+    def note(done: Any) -> None:
+        error = done.exception()
+        if connected.done():
+            if error is None:
+                done.result().close()
+        elif error is not None:
+            connected.set_exception(error)
+        else:
+            connected.set_result(done.result())
+
+    def tell(done: Any) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(note, done)
+
+    connecting.add_done_callback(tell)
+    return await connected
 
 
 class _Subscription:

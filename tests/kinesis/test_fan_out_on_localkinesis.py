@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from streamproc.errors import StreamError
 from streamproc.kinesis.client import KinesisClient, open_kinesis
 from streamproc.kinesis.errors import InvalidArgumentError, NotFoundError, TransientError
 from streamproc.kinesis.fanout import FanOutApi, PushedEvent, PushSubscription
+from streamproc.kinesis.subscription import _connected
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 from streamproc.testing import LocalKinesis
 
@@ -281,3 +283,20 @@ async def test_too_many_consumers_are_refused_with_what_to_do(
         kinesis.core.call("RegisterStreamConsumer", StreamARN=arn, ConsumerName=f"c{number}")
     with pytest.raises(StreamError, match=r"read\.consumer"):
         await client.fan_out("one-more", read_config(kinesis))
+
+
+async def test_a_connection_that_comes_too_late_is_closed() -> None:
+    class Connection:
+        closed = asyncio.Event()
+
+        def close(self) -> None:
+            self.closed.set()
+
+    connecting: Future[Connection] = Future()
+    waiting = asyncio.create_task(_connected(connecting))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    connecting.set_result(Connection())
+    await asyncio.wait_for(Connection.closed.wait(), 10)
