@@ -304,3 +304,11 @@ async def test_a_kit_whose_return_names_no_parts_shows_as_a_stock_nobody_knows()
 def test_settings_without_sense_are_refused_by_name(setting: dict[str, Any], name: str) -> None:
     with pytest.raises(ConfigError, match=rf"processors\.inventory\.{name}"):
         InventoryProcessor(**setting)
+
+
+async def test_of_two_different_events_with_one_id_the_first_holds() -> None:
+    async with Harness(InventoryProcessor()) as h:
+        await h.send(received("twice", 5))
+        await h.send(received("twice", 70))
+        assert stock(h).on_hand == 5
+        assert h.statistics.duplicates == 1
