@@ -20,7 +20,9 @@ LEASE_DURATION_S: Final = 3.0
 """Shorter than the default, so that a take-over can be watched."""
 
 _AGES_S: Final = 1e10
-_KEPT: Final = 10_000  # more than one stock sees while a killed worker's shards are taken over
+_KEPT: Final = 2_000
+"""More than a stock sees during a take-over, at a few thousand records a second; more of it makes
+the states of busy stocks larger, and the run slower."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
