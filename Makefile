@@ -76,7 +76,7 @@ kcl-interop: $(STAMP)
 	    $(BIN)/python -m pytest tests/interop -s $(TEST_ARGS)
 
 # The fraud processor at full size: the published week through the stream, and its speed. With
-# STREAMPROC_SHARED_DATA naming the directory of the published files, against them too.
+# REFERENCE_DATA naming the directory of the published files, against them too.
 fraud-acceptance: $(STAMP)
 	$(BIN)/python -m pytest tests/processors/fraud $(TEST_ARGS)
 	$(BIN)/python -m tests.processors.fraud.speed

@@ -172,7 +172,7 @@ def test_the_error_is_about_half_a_bucket(length: int, bucket: int) -> None:
 PUBLISHED_LIMITS = (0.0215, 0.0054, 0.0018, 0.0225, 0.004, 0.0161, 0.005)
 
 
-@pytest.mark.skipif("STREAMPROC_SHARED_DATA" not in os.environ, reason="no published payments")
+@pytest.mark.skipif("REFERENCE_DATA" not in os.environ, reason="no published payments")
 @pytest.mark.parametrize(
     ("length", "bucket", "limit"),
     [(*widths, limit) for widths, limit in zip(WIDTHS, PUBLISHED_LIMITS, strict=True)],
@@ -180,7 +180,7 @@ PUBLISHED_LIMITS = (0.0215, 0.0054, 0.0018, 0.0225, 0.004, 0.0161, 0.005)
 def test_the_error_on_the_published_payments(length: int, bucket: int, limit: float) -> None:
     """A tenth above what was measured on a quarter of the cards (docs/windows.md)."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    file = Path(os.environ["STREAMPROC_SHARED_DATA"]) / "tx_2018-04_to_08.parquet"
+    file = Path(os.environ["REFERENCE_DATA"]) / "tx_2018-04_to_08.parquet"
     columns = parquet.read_table(file, columns=["customer", "t"]).to_pydict()
     cards: dict[int, list[int]] = {}
     for customer, time in zip(columns["customer"], columns["t"], strict=True):

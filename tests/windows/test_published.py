@@ -32,11 +32,11 @@ class MonthAndWeek(History):
     keep = 37 * DAY
 
 
-@pytest.mark.skipif("STREAMPROC_SHARED_DATA" not in os.environ, reason="no published features")
+@pytest.mark.skipif("REFERENCE_DATA" not in os.environ, reason="no published features")
 def test_twelve_features_of_67080_payments_are_the_published_ones() -> None:
     """Labels become known after a week; counts are equal, averages and risks within 1e-6."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    data = Path(os.environ["STREAMPROC_SHARED_DATA"])
+    data = Path(os.environ["REFERENCE_DATA"])
     golden = parquet.read_table(data / "golden_features_2018-08-08_14.parquet").to_pylist()
     published = {row["TRANSACTION_ID"]: [row[name] for name in NAMES] for row in golden}
     columns = parquet.read_table(data / "tx_2018-04_to_08.parquet").to_pydict()

@@ -25,7 +25,7 @@ def small_world() -> Transactions:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the directory of the published files; skip where there is none."""
-    directory = os.environ.get("STREAMPROC_SHARED_DATA")
+    directory = os.environ.get("REFERENCE_DATA")
     if not directory:
-        pytest.skip("STREAMPROC_SHARED_DATA names no directory with the published files")
+        pytest.skip("REFERENCE_DATA names no directory with the published files")
     return Path(directory)
