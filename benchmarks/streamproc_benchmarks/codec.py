@@ -16,7 +16,7 @@ import orjson
 from streamproc.events.envelope import read_envelope
 from streamproc.kinesis.codec import decode_get_records
 from streamproc_benchmarks.noop import BenchmarkEvent
-from streamproc_benchmarks.statistics import Spread, spread
+from streamproc_benchmarks.steps import Steps
 from streamproc_benchmarks.workloads import make_entries
 
 __all__ = ["STEPS", "measure_steps"]
@@ -104,8 +104,8 @@ STEPS: dict[str, Callable[[_Samples], None]] = {
 }
 
 
-def measure_steps(seed: int, rounds: int) -> dict[str, Spread]:
-    """Return microseconds of CPU time a record by step; steps take turns in every round."""
+def measure_steps(seed: int, rounds: int) -> Steps:
+    """Measure every step once in every round, one after another."""
     samples = _Samples(seed)
     times: dict[str, list[float]] = {name: [] for name in STEPS}
     for _ in range(rounds):
@@ -113,4 +113,4 @@ def measure_steps(seed: int, rounds: int) -> dict[str, Spread]:
             started = time.process_time()
             step(samples)
             times[name].append((time.process_time() - started) / _RECORDS * 1e6)
-    return {name: spread(values) for name, values in times.items()}
+    return Steps(scenario="codec", each="record", costs=times)

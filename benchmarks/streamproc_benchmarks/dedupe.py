@@ -7,24 +7,28 @@ from hashlib import blake2b
 from typing import Any, Final, get_args
 
 import msgspec
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from streamproc.position import TRIM_HORIZON, Position
 from streamproc.redis_client import connect_redis
 from streamproc.state.dedupe import Layout
 from streamproc.state.store import Commit, RedisStateStore
 from streamproc.testing import EmbeddedRedis
+from streamproc_benchmarks.charts import Chart, PercentileChart
+from streamproc_benchmarks.environment import Environment, read_environment
+from streamproc_benchmarks.figures import Bar, Figure
+from streamproc_benchmarks.server import redis_version
 from streamproc_benchmarks.statistics import percentile
+from streamproc_benchmarks.tables import new_table
 
-__all__ = ["DedupeCost", "measure_dedupe", "print_dedupe"]
+__all__ = ["Dedupe", "DedupeCost", "measure_dedupe", "print_dedupe"]
 
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
 _SHARD: Final = "bench/shardId-000000000000"
 _TTL_S: Final = 172_800.0
 _CALL_TIMEOUT_S: Final = 60.0
+_SHARES: Final = (0.0001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 
 class DedupeCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,21 +52,63 @@ class DedupeCost(msgspec.Struct, frozen=True, kw_only=True):
     server_us_per_id: float
 
 
-async def measure_dedupe(ids: int, batch: int) -> tuple[str, list[DedupeCost]]:
-    """Mark `ids` in batches, in a fresh server for each layout; return its name and the costs."""
-    costs, name = [], ""
+class Dedupe(msgspec.Struct, frozen=True, kw_only=True):
+    """What all layouts cost, each in a fresh server."""
+
+    costs: list[DedupeCost]
+
+    def figures(self) -> list[Figure]:
+        """Memory, round trips and the server's CPU time, layout by layout."""
+        return [
+            Figure(name=f"dedupe.{cost.layout}.{name}", unit=unit, better="less", values=[value])
+            for cost in self.costs
+            for name, unit, value in (
+                ("mb_per_million", "MB", cost.mb_per_million),
+                ("check_p50_ms", "ms", percentile(cost.check_ms, 0.5)),
+                ("check_p99_ms", "ms", percentile(cost.check_ms, 0.99)),
+                ("commit_p50_ms", "ms", percentile(cost.commit_ms, 0.5)),
+                ("commit_p99_ms", "ms", percentile(cost.commit_ms, 0.99)),
+                ("server_us_per_id", "us", cost.server_us_per_id),
+            )
+        ]
+
+    def bars(self) -> list[Bar]:
+        """Return none: no bar was set for a layout."""
+        return []
+
+    def charts(self) -> list[Chart]:
+        """Draw the percentiles of the round trips of all batches."""
+        return [
+            PercentileChart(
+                title=f"Round trips of a batch of {self.costs[0].batch:,} ids",
+                unit="ms",
+                curves={
+                    f"{cost.layout}: {step}": [(at, percentile(values, at)) for at in _SHARES]
+                    for cost in self.costs
+                    for step, values in (("check", cost.check_ms), ("commit", cost.commit_ms))
+                },
+            )
+        ]
+
+    def caveats(self) -> list[str]:
+        """Return none: each id and its mark is checked while it is measured."""
+        return []
+
+
+async def measure_dedupe(ids: int, batch: int) -> tuple[Environment, Dedupe]:
+    """Mark `ids` in batches, in a fresh server for each layout."""
+    costs, version = [], ""
+    before = read_environment(pinning="not pinned: client and server share what is free")
     for layout in LAYOUTS:
         async with EmbeddedRedis() as server:
+            version = await redis_version(server.url)
             client = connect_redis(server.url, _CALL_TIMEOUT_S)
             store = RedisStateStore(client, "bench", _TTL_S, layout=layout)
             try:
-                info: dict[str, Any] = await client.info("server")
-                kind = info.get("server_name", "redis")
-                name = f"{kind} {info.get(f'{kind}_version', info['redis_version'])}"
                 costs.append(await _measure(client, store, layout, ids, batch))
             finally:
                 await store.aclose()
-    return name, costs
+    return msgspec.structs.replace(before, redis_server=version), Dedupe(costs=costs)
 
 
 async def _measure(
@@ -106,17 +152,18 @@ async def _measure(
     )
 
 
-def print_dedupe(server: str, costs: list[DedupeCost], console: Console) -> None:
+def print_dedupe(found: Dedupe, console: Console) -> None:
     """Print one row a layout."""
-    ids, batch = costs[0].ids, costs[0].batch
-    table = Table(
-        *("layout", "MB a million ids", "check, ms", "commit, ms", "check of known ids, ms"),
-        "server CPU, us an id",
-        title=f"{ids:,} ids in batches of {batch:,}, {server}; times are p50 / p99 of a batch",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
+    ids, batch = found.costs[0].ids, found.costs[0].batch
+    table = new_table(
+        f"{ids:,} ids in batches of {batch:,}; times are p50 / p99 of a batch",
+        (
+            *("MB a million ids", "check, ms", "commit, ms", "check of known ids, ms"),
+            "server CPU, us an id",
+        ),
+        "layout",
     )
-    for cost in costs:
+    for cost in found.costs:
         table.add_row(
             cost.layout,
             f"{cost.mb_per_million:.1f}",

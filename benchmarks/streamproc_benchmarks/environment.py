@@ -30,7 +30,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         libraries: versions by distribution name; "not installed" for one that is missing.
-        redis_server: what the Redis server calls itself.
+        redis_server: what the Redis server calls itself; empty where none took part.
         cores: cores of the machine, and how many of them this process may use.
         load_average: mean runnable processes over one minute, before the first round; others' load
             shows here. None where the platform does not tell.
@@ -48,7 +48,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     pinning: str
 
 
-def read_environment(*, redis_server: str, pinning: str) -> Environment:
+def read_environment(*, redis_server: str = "", pinning: str) -> Environment:
     """Collect it now."""
     return Environment(
         python=f"{platform.python_implementation()} {platform.python_version()}",

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from streamproc_benchmarks.charts import Chart
 from streamproc_benchmarks.statistics import Spread, spread
 
 __all__ = ["Bar", "Better", "Figure", "Result"]
@@ -24,12 +25,15 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         unit: of the values, such as ``records/s``, ``ms`` or ``MB``.
         better: which way it improves.
         values: one a round, in the order in which the rounds were run.
+        caveat: why it is not what its name says, such as that the server was slower than the
+            consumer, so that the rate is the server's; empty if it is.
     """
 
     name: str
     unit: str
     better: Better
     values: Sequence[float]
+    caveat: str = ""
 
     @property
     def spread(self) -> Spread:
@@ -70,4 +74,12 @@ class Result(Protocol):
 
     def bars(self) -> list[Bar]:
         """Return the bars that this run has measured; none for what it left out."""
+        ...
+
+    def charts(self) -> list[Chart]:
+        """Return what the report's page draws."""
+        ...
+
+    def caveats(self) -> list[str]:
+        """Return what a reader must know before believing a figure: one sentence each."""
         ...

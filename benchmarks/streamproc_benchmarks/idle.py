@@ -13,9 +13,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import msgspec
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from streamproc.cli.loop import calm_collector, run_loop
 from streamproc.config import ReadConfig
@@ -23,10 +21,14 @@ from streamproc.kinesis.reader import ShardReader
 from streamproc.plugins import load_processors
 from streamproc.settings import load_config
 from streamproc.worker import Worker
+from streamproc_benchmarks.charts import Chart
+from streamproc_benchmarks.environment import Environment, read_environment
+from streamproc_benchmarks.figures import Bar, Figure
 from streamproc_benchmarks.pinning import choose_cores, pin
 from streamproc_benchmarks.processes import announce, start_child
-from streamproc_benchmarks.server import Servers, ServerSpec
+from streamproc_benchmarks.server import Servers, ServerSpec, redis_version
 from streamproc_benchmarks.statistics import percentile
+from streamproc_benchmarks.tables import new_table
 
 __all__ = ["IdleCost", "measure_idle", "print_idle"]
 
@@ -34,6 +36,9 @@ _STREAM: Final = "quiet"
 _START_S: Final = 300.0
 # Shards count as idle once they were empty that long; here at once, or the wait would be measured.
 _IDLE_AFTER_S: Final = 1.0
+# What the bars speak of; fewer shards reach them without proving anything.
+_BAR_SHARDS: Final = 1_000
+_LATE: Final = 1.1
 
 
 class IdleSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,14 +76,54 @@ class IdleCost(msgspec.Struct, frozen=True, kw_only=True):
     gap_max: float
     unpolled: int
 
+    def figures(self) -> list[Figure]:
+        """CPU, memory and the greatest gap."""
+        return [
+            Figure(name=f"idle.{name}", unit=unit, better="less", values=[value])
+            for name, unit, value in (
+                ("core_percent", "%", self.core_share * 100),
+                ("peak_rss_mb", "MB", self.peak_rss_mb),
+                ("gap_max_s", "s", self.gap_max),
+                ("unpolled", "shards", self.unpolled),
+            )
+        ]
+
+    def bars(self) -> list[Bar]:
+        """CPU, memory, and that no shard waited; all of 1,000 shards or more."""
+        if self.shards < _BAR_SHARDS:
+            return []
+        worker = f"worker with {self.shards:,} quiet shards"
+        return [
+            Bar(what=what, better="less", limit=limit, unit=unit, values=[value])
+            for what, limit, unit, value in (
+                (f"{worker}: CPU", 5.0, "% of a core", self.core_share * 100),
+                (f"{worker}: peak memory", 150.0, "MB", self.peak_rss_mb),
+                (f"{worker}: greatest gap / interval", _LATE, "", self.gap_max / self.interval),
+                (f"{worker}: shards not polled", 0.0, "", self.unpolled),
+            )
+        ]
+
+    def charts(self) -> list[Chart]:
+        """Return none: there is one value of each figure."""
+        return []
+
+    def caveats(self) -> list[str]:
+        """Say for what no bar was set."""
+        if self.shards < _BAR_SHARDS:
+            return [f"The bars are set for {_BAR_SHARDS:,} quiet shards; here are {self.shards:,}."]
+        return []
+
 
 async def measure_idle(
     shards: int, settle: float, seconds: float, settings: dict[str, Any]
-) -> IdleCost:
+) -> tuple[Environment, IdleCost]:
     """Run a worker with the no-op processor over `shards` empty shards in a process of its own."""
     cores = choose_cores()
     async with start_child("server", ServerSpec(cores.load, {_STREAM: shards})) as server:
         servers = msgspec.json.decode(await server.line(_START_S), type=Servers)
+        environment = read_environment(
+            redis_server=await redis_version(servers.redis_url), pinning=cores.note
+        )
         spec = IdleSpec(
             core=cores.consumer,
             endpoint_url=servers.endpoint_url,
@@ -90,19 +135,17 @@ async def measure_idle(
         )
         async with start_child("idle", spec) as worker:
             line = await worker.line(_START_S + settle + seconds)
-    return msgspec.json.decode(line, type=IdleCost)
+    return environment, msgspec.json.decode(line, type=IdleCost)
 
 
 def print_idle(cost: IdleCost, console: Console) -> None:
     """Print it."""
-    table = Table(
-        title=f"A worker with {cost.shards:,} quiet shards, {cost.seconds:g} s",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
+    table = new_table(
+        f"A worker with {cost.shards:,} quiet shards, {cost.seconds:g} s",
+        ("of a core", "peak MB", "polls/s", "gap p50", "gap max", "not polled"),
     )
-    for name in ("of a core", "peak MB", "polls/s", "gap p50", "gap max", "not polled"):
-        table.add_column(name, justify="right")
     table.add_row(
+        "noop",
         f"{cost.core_share:.1%}",
         f"{cost.peak_rss_mb:.0f}",
         f"{cost.polls_per_second:,.0f}",

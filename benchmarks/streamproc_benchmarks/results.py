@@ -1,58 +1,21 @@
-"""What a benchmark found, as data: each round's values first, medians and ratios from them."""
+"""What the latency benchmark found, as data: each round's values first, medians from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
-from streamproc_benchmarks.consumer import ConsumerName
-from streamproc_benchmarks.environment import Environment
+from streamproc_benchmarks.charts import Chart, SpreadChart
+from streamproc_benchmarks.figures import Bar, Figure
 from streamproc_benchmarks.load import Published
-from streamproc_benchmarks.measurement import Bottleneck
 from streamproc_benchmarks.progress import Consumed
 from streamproc_benchmarks.statistics import percentile
 
-__all__ = [
-    "Latency",
-    "LatencyRound",
-    "Report",
-    "Throughput",
-    "ThroughputRound",
-    "latency_round",
-    "throughput_round",
-]
+__all__ = ["Latency", "LatencyRound", "latency_round"]
 
 _SLACK_SHARE = 0.05
 _SLACK_S = 1.0
 # Far below a tick, far above what adding up seconds costs in precision.
 _ROUNDING_S = 1e-6
-
-
-class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
-    """One consumer's one run over a stream that was filled before.
-
-    Attributes:
-        records_per_cpu_second: records by the CPU time of the consumer's process, all its threads:
-            what one core can do.
-        records_per_second: records by wall time, which also counts what it waited for.
-        cpu_us_per_record: the inverse of the first, in microseconds.
-        consumer_share: how busy its core was with it, 0 to 1.
-        delayed_share: how long it could have run but others had its core; None if unknown.
-        load_share: how busy LocalKinesis and Redis were together; None if unknown.
-        emitted: events that the processor emitted.
-    """
-
-    records: int
-    records_per_cpu_second: float
-    records_per_second: float
-    cpu_us_per_record: float
-    consumer_share: float
-    delayed_share: float | None
-    load_share: float | None
-    bottleneck: Bottleneck
-    emitted: int
-    batches: int
 
 
 class LatencyRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,15 +44,6 @@ class LatencyRound(msgspec.Struct, frozen=True, kw_only=True):
     consumer_share: float
 
 
-class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """A throughput comparison: rounds in the order in which they were run."""
-
-    records: int
-    shards: int
-    event_bytes: dict[str, float]
-    rounds: dict[ConsumerName, list[ThroughputRound]]
-
-
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """A latency comparison; `warm_up` is in seconds from the first record."""
 
@@ -97,34 +51,49 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     warm_up: float
     shards: int
-    rounds: dict[ConsumerName, list[LatencyRound]]
+    rounds: dict[str, list[LatencyRound]]
+
+    def figures(self) -> list[Figure]:
+        """Percentiles of each consumer."""
+        return [
+            Figure(
+                name=f"latency.{consumer}.{field}",
+                unit="ms",
+                better="less",
+                values=[getattr(one, field) for one in rounds],
+                caveat=_not_reached(rounds),
+            )
+            for consumer, rounds in self.rounds.items()
+            for field in ("p50_ms", "p99_ms")
+        ]
+
+    def bars(self) -> list[Bar]:
+        """Return none: the bars are set for half of a measured capacity, not for a given rate."""
+        return []
+
+    def charts(self) -> list[Chart]:
+        """Draw the 99th percentiles side by side."""
+        rows = {name: [one.p99_ms for one in rounds] for name, rounds in self.rounds.items()}
+        return [SpreadChart(title="99th percentile", unit="ms", rows=rows)]
+
+    def caveats(self) -> list[str]:
+        """Name each consumer for which the offered rate was not reached."""
+        return [
+            f"{consumer}: {missed}"
+            for consumer, rounds in self.rounds.items()
+            if (missed := _not_reached(rounds))
+        ]
 
 
-class Report(msgspec.Struct, kw_only=True):
-    """A benchmark, complete enough to be repeated."""
-
-    command: Sequence[str]
-    seed: int
-    settings: dict[str, object]
-    environment: Environment
-    throughput: Throughput | None = None
-    latency: Latency | None = None
-
-
-def throughput_round(consumed: Consumed) -> ThroughputRound:
-    """Return the figures of a run that was checked."""
-    taken, records = consumed.reading, consumed.records
-    return ThroughputRound(
-        records=records,
-        records_per_cpu_second=records / taken.own,
-        records_per_second=records / taken.wall,
-        cpu_us_per_record=taken.own / records * 1e6,
-        consumer_share=taken.own_share,
-        delayed_share=taken.delayed_share,
-        load_share=taken.load_share,
-        bottleneck=taken.bottleneck,
-        emitted=consumed.counters.get("emitted", 0),
-        batches=len(consumed.batches),
+def _not_reached(rounds: list[LatencyRound]) -> str:
+    missed = [one for one in rounds if not one.reached]
+    if not missed:
+        return ""
+    worst = min(missed, key=lambda one: one.achieved)
+    return (
+        f"the offered {worst.offered:,.0f}/s was NOT reached in {len(missed)} of {len(rounds)} "
+        f"rounds (sent {worst.sent:,.0f}/s, achieved {worst.achieved:,.0f}/s); its latency grows "
+        "with the length of the run"
     )
 
 

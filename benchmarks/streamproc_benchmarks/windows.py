@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from streamproc.windows import Buckets, Decay, History
-from streamproc_benchmarks.statistics import Spread, spread
+from streamproc_benchmarks.steps import Steps
 
 __all__ = ["STEPS", "measure_windows"]
 
@@ -112,8 +112,8 @@ STEPS: dict[str, Callable[[list[Payment]], None]] = {
 }
 
 
-def measure_windows(seed: int, rounds: int) -> dict[str, Spread]:
-    """Return microseconds of CPU time a payment by step; steps take turns in every round."""
+def measure_windows(seed: int, rounds: int) -> Steps:
+    """Measure every step once in every round, one after another."""
     payments = _payments(seed)
     times: dict[str, list[float]] = {name: [] for name in STEPS}
     for _ in range(rounds):
@@ -121,4 +121,4 @@ def measure_windows(seed: int, rounds: int) -> dict[str, Spread]:
             started = time.process_time()
             step(payments)
             times[name].append((time.process_time() - started) / _PAYMENTS * 1e6)
-    return {name: spread(values) for name, values in times.items()}
+    return Steps(scenario="windows", each="payment", costs=times)

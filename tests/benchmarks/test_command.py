@@ -40,7 +40,7 @@ def test_quiet_shards_are_all_polled(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "A worker with 20 quiet shards" in done.stdout
-    cost: dict[str, Any] = json.loads(path.read_text())
+    cost: dict[str, Any] = json.loads(path.read_text())["result"]
     assert (cost["shards"], cost["unpolled"], cost["interval"]) == (20, 0, 0.5)
     assert 20 <= cost["polls_per_second"] <= 45
     assert 0.4 < cost["gap_p50"] < 0.8
@@ -52,7 +52,7 @@ def test_both_layouts_of_dedupe_marks_are_measured(tmp_path: Path) -> None:
     done = run("dedupe", "--ids", "20000", "--batch", "500", "--json", str(path))
     assert done.returncode == 0, done.stderr
     assert "20,000 ids in batches of 500" in done.stdout
-    sets, keys = json.loads(path.read_text())["costs"]
+    sets, keys = json.loads(path.read_text())["result"]["costs"]
     assert (sets["layout"], keys["layout"]) == ("sets", "keys")
     assert len(sets["check_ms"]) == len(keys["commit_ms"]) == 40
     assert 16 < sets["mb_per_million"] < keys["mb_per_million"] < 250
@@ -60,19 +60,18 @@ def test_both_layouts_of_dedupe_marks_are_measured(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
     done = run(
         *("--records", "2000", "--rate", "500", "--seconds", "1", "--warm-up", "0.2"),
         *("--rounds", "1", "--shards", "2", "--consumer", "noop"),
-        *("--json", str(path)),
+        *("--out", str(tmp_path)),
     )
     assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(path.read_text())
-    assert report["throughput"]["rounds"].keys() == {"noop"}
-    (one,) = report["throughput"]["rounds"]["noop"]
+    report: dict[str, Any] = json.loads((tmp_path / "throughput.json").read_text())
+    assert report["result"]["rounds"].keys() == {"noop"}
+    (one,) = report["result"]["rounds"]["noop"]
     assert one["records"] == 2_000
     assert one["records_per_cpu_second"] > 0
-    (one,) = report["latency"]["rounds"]["noop"]
+    (one,) = json.loads((tmp_path / "latency.json").read_text())["result"]["rounds"]["noop"]
     assert one["offered"] == 500
     assert one["samples"] == 400
     assert 0 < one["p50_ms"] <= one["p99_ms"] <= one["max_ms"]

@@ -7,20 +7,17 @@ import io
 import pytest
 from rich.console import Console
 
-from streamproc_benchmarks.environment import read_environment
 from streamproc_benchmarks.load import Published
 from streamproc_benchmarks.measurement import Mark
 from streamproc_benchmarks.progress import Consumed, DoneBatch
-from streamproc_benchmarks.report import print_report
-from streamproc_benchmarks.results import (
-    Latency,
-    Report,
+from streamproc_benchmarks.results import Latency, latency_round
+from streamproc_benchmarks.runs import check
+from streamproc_benchmarks.throughput import (
     Throughput,
     ThroughputRound,
-    latency_round,
+    print_throughput,
     throughput_round,
 )
-from streamproc_benchmarks.runs import check
 from streamproc_benchmarks.verification import CountsWrong
 
 RATE = 100.0
@@ -61,25 +58,10 @@ def consumed(delay: float, stretch: float = 1.0, **counters: int) -> Consumed:
     )
 
 
-def show(report: Report) -> str:
-    out = io.StringIO()
-    print_report(report, Console(file=out, width=120))
-    return out.getvalue()
-
-
-def report(latency: Latency | None = None, rounds: list[ThroughputRound] | None = None) -> Report:
-    found = Report(
-        command=["streamproc", "bench"],
-        seed=1,
-        settings={},
-        environment=read_environment(redis_server="valkey 9.1.2", pinning="pinned"),
-        latency=latency,
+def throughput_of(*rounds: ThroughputRound) -> Throughput:
+    return Throughput(
+        records=COUNT, shards=1, event_bytes={"events": 405.0}, rounds={"noop": list(rounds)}
     )
-    if rounds is not None:
-        found.throughput = Throughput(
-            records=COUNT, shards=1, event_bytes={"events": 405.0}, rounds={"noop": rounds}
-        )
-    return found
 
 
 def latency_of(one_consumed: Consumed, sent_after: float = COUNT / RATE) -> Latency:
@@ -100,7 +82,7 @@ def test_a_rate_that_was_kept_is_reached() -> None:
     assert found.reached
     assert (found.offered, found.sent) == (RATE, RATE)
     assert found.achieved == pytest.approx(400 / 4.24)
-    assert "NOT reached" not in show(report(latency=latency))
+    assert latency.caveats() == []
 
 
 def test_a_rate_that_was_not_reached_is_said_beside_the_offered_one() -> None:
@@ -110,9 +92,10 @@ def test_a_rate_that_was_not_reached_is_said_beside_the_offered_one() -> None:
     assert not found.reached
     assert found.achieved == pytest.approx(50, rel=0.01)
     assert found.max_ms == pytest.approx(3_990)
-    text = show(report(latency=latency))
-    assert "the offered 100/s was NOT reached in 1 of 1 rounds" in text.replace("\n", " ")
-    assert "achieved 50/s" in text.replace("\n", " ")
+    (caveat,) = latency.caveats()
+    assert caveat.startswith("noop: the offered 100/s was NOT reached in 1 of 1 rounds")
+    assert "achieved 50/s" in caveat
+    assert all(figure.caveat for figure in latency.figures())
 
 
 def test_a_generator_that_is_late_shows_in_what_was_sent_and_in_the_latency() -> None:
@@ -138,8 +121,19 @@ def test_a_saturated_server_is_named_in_the_report() -> None:
         batches=[DoneBatch("s", 5.0, ["1"])],
         counters={},
     )
-    text = show(report(rounds=[throughput_round(slow)])).replace("\n", " ")
-    assert "noop: LocalKinesis and Redis were the bottleneck in 1 of 1 rounds" in text
+    found = throughput_of(throughput_round(slow))
+    (caveat,) = found.caveats()
+    assert "noop: LocalKinesis and Redis were the bottleneck in 1 of 1 rounds" in caveat
+    by_core, by_clock = found.figures()
+    assert not by_core.caveat
+    assert "the wall rate is theirs" in by_clock.caveat
+    out = io.StringIO()
+    print_throughput(found, Console(file=out, width=120))
+    assert "the server's" in out.getvalue()
+    assert [getattr(chart, "marks", None) for chart in found.charts()] == [
+        {},
+        {"noop": "the server's rate"},
+    ]
 
 
 def test_others_on_the_core_are_named_in_the_report() -> None:
@@ -148,9 +142,9 @@ def test_others_on_the_core_are_named_in_the_report() -> None:
     disturbed = Consumed(
         started=start, ended=end, batches=[DoneBatch("s", 5.0, ["1"])], counters={}
     )
-    text = show(report(rounds=[throughput_round(disturbed)])).replace("\n", " ")
-    assert "Other processes had the consumers' core for up to 35%" in text
-    assert "bottleneck" not in text
+    (caveat,) = throughput_of(throughput_round(disturbed)).caveats()
+    assert "Other processes had the consumers' core for up to 35%" in caveat
+    assert "bottleneck" not in caveat
 
 
 def test_a_run_is_checked_against_what_was_published() -> None:

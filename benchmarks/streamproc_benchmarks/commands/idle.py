@@ -1,0 +1,37 @@
+"""`streamproc bench idle`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption, overrides_of
+from streamproc_benchmarks.options import BarsOption, JsonOption, OutOption
+
+__all__ = ["idle"]
+
+
+def idle(
+    shards: Annotated[int, typer.Option(help="Empty shards of the stream.", min=1)] = 1_000,
+    settle: Annotated[float, typer.Option(help="Seconds before the look.", min=0)] = 15,
+    seconds: Annotated[float, typer.Option(help="Seconds to look for.", min=1)] = 30,
+    out: OutOption = None,
+    json: JsonOption = None,
+    bars: BarsOption = True,
+    assignments: SetOption = None,
+) -> None:
+    """Measure a worker whose shards are all quiet: CPU, memory, polls."""
+    from rich.console import Console
+
+    from streamproc_benchmarks.idle import measure_idle, print_idle
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.reportfile import make_report
+
+    output, console = Output(out, json, judge=bars), Console()
+    settings = overrides_of(assignments)
+    environment, cost = run_loop(measure_idle(shards, settle, seconds, settings))
+    print_idle(cost, console)
+    report = make_report("idle", cost, seed=None, settings=settings, environment=environment)
+    output.conclude([report], console)

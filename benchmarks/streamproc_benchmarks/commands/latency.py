@@ -1,0 +1,106 @@
+"""`streamproc bench latency`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption, overrides_of
+from streamproc.errors import ConfigError
+from streamproc_benchmarks.options import (
+    BarsOption,
+    ConsumerOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    RateOption,
+    RoundsOption,
+    SecondsOption,
+    SeedOption,
+    ShardsOption,
+    WarmUpOption,
+    chosen_consumers,
+    say,
+)
+
+if TYPE_CHECKING:
+    from streamproc_benchmarks.consumer import ConsumerName
+    from streamproc_benchmarks.environment import Environment
+    from streamproc_benchmarks.results import Latency
+    from streamproc_benchmarks.scenarios import LatencyPlan
+
+__all__ = ["latency", "latency_plan"]
+
+
+def latency(
+    rate: RateOption = 2_000,
+    seconds: SecondsOption = 20,
+    warm_up: WarmUpOption = 2,
+    rounds: RoundsOption = 3,
+    shards: ShardsOption = 4,
+    seed: SeedOption = 1,
+    limit: LimitOption = 300,
+    consumer: ConsumerOption = None,
+    out: OutOption = None,
+    json: JsonOption = None,
+    bars: BarsOption = True,
+    assignments: SetOption = None,
+) -> None:
+    """Offer records at a fixed rate: milliseconds from intended send to commit."""
+    from rich.console import Console
+
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.report import print_latency
+    from streamproc_benchmarks.reportfile import make_report
+
+    names = chosen_consumers(consumer)
+    plan = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed)
+    output, console = Output(out, json, judge=bars), Console()
+    settings = overrides_of(assignments)
+    environment, found = run_loop(_measure(plan, limit, settings))
+    print_latency(found, console)
+    report = make_report("latency", found, seed=seed, settings=settings, environment=environment)
+    output.conclude([report], console)
+
+
+def latency_plan(
+    consumers: list[ConsumerName],
+    rate: float,
+    seconds: float,
+    warm_up: float,
+    rounds: int,
+    shards: int,
+    seed: int,
+) -> LatencyPlan:
+    """Return the plan.
+
+    Raises:
+        ConfigError: all of it would be warm-up.
+    """
+    from streamproc_benchmarks.scenarios import LatencyPlan
+
+    if warm_up >= seconds:
+        raise ConfigError(f"--warm-up {warm_up:g}: must be less than --seconds {seconds:g}")
+    return LatencyPlan(
+        consumers=consumers,
+        rate=rate,
+        seconds=seconds,
+        warm_up=warm_up,
+        rounds=rounds,
+        shards=shards,
+        seed=seed,
+    )
+
+
+async def _measure(
+    plan: LatencyPlan, limit: float, settings: dict[str, Any]
+) -> tuple[Environment, Latency]:
+    from streamproc_benchmarks.environment import read_environment
+    from streamproc_benchmarks.pinning import choose_cores
+    from streamproc_benchmarks.runs import open_bench
+    from streamproc_benchmarks.scenarios import measure_latency
+
+    cores = choose_cores()
+    async with open_bench(cores, plan.streams, limit, settings) as bench:
+        environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
+        return environment, await measure_latency(bench, plan, say)

@@ -1,0 +1,91 @@
+"""`streamproc bench` without a subcommand: throughput and latency, shortly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption, overrides_of
+from streamproc_benchmarks.commands.latency import latency_plan
+from streamproc_benchmarks.options import (
+    ConsumerOption,
+    LimitOption,
+    OutOption,
+    RateOption,
+    RecordsOption,
+    RoundsOption,
+    SecondsOption,
+    SeedOption,
+    ShardsOption,
+    WarmUpOption,
+    chosen_consumers,
+    say,
+)
+
+if TYPE_CHECKING:
+    from streamproc_benchmarks.environment import Environment
+    from streamproc_benchmarks.results import Latency
+    from streamproc_benchmarks.scenarios import LatencyPlan
+    from streamproc_benchmarks.throughput import Throughput, ThroughputPlan
+
+__all__ = ["quick"]
+
+
+def quick(
+    context: typer.Context,
+    records: RecordsOption = 50_000,
+    rate: RateOption = 2_000,
+    seconds: SecondsOption = 5,
+    warm_up: WarmUpOption = 1,
+    rounds: RoundsOption = 3,
+    shards: ShardsOption = 4,
+    seed: SeedOption = 1,
+    limit: LimitOption = 120,
+    consumer: ConsumerOption = None,
+    out: OutOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Measure throughput and latency, shortly; the subcommands take their time, and judge."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.report import print_latency
+    from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.throughput import ThroughputPlan, print_throughput
+
+    names = chosen_consumers(consumer)
+    work = ThroughputPlan(consumers=names, records=records, rounds=rounds, shards=shards, seed=seed)
+    wait = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed)
+    # A short look shows the bars; it is too short to fail anybody by them.
+    output, console = Output(out, None, judge=False), Console()
+    settings = overrides_of(assignments)
+    environment, throughput, latency = run_loop(_measure(work, wait, limit, settings))
+    print_throughput(throughput, console)
+    print_latency(latency, console)
+    output.conclude(
+        [
+            make_report(name, found, seed=seed, settings=settings, environment=environment)
+            for name, found in (("throughput", throughput), ("latency", latency))
+        ],
+        console,
+    )
+
+
+async def _measure(
+    work: ThroughputPlan, wait: LatencyPlan, limit: float, settings: dict[str, Any]
+) -> tuple[Environment, Throughput, Latency]:
+    from streamproc_benchmarks.environment import read_environment
+    from streamproc_benchmarks.pinning import choose_cores
+    from streamproc_benchmarks.runs import open_bench
+    from streamproc_benchmarks.scenarios import measure_latency
+    from streamproc_benchmarks.throughput import measure_throughput
+
+    cores = choose_cores()
+    async with open_bench(cores, work.streams | wait.streams, limit, settings) as bench:
+        environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
+        throughput = await measure_throughput(bench, work, say)
+        return environment, throughput, await measure_latency(bench, wait, say)

@@ -1,0 +1,75 @@
+"""`streamproc bench throughput`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption, overrides_of
+from streamproc_benchmarks.options import (
+    BarsOption,
+    ConsumerOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    RecordsOption,
+    RoundsOption,
+    SeedOption,
+    ShardsOption,
+    chosen_consumers,
+    say,
+)
+
+if TYPE_CHECKING:
+    from streamproc_benchmarks.environment import Environment
+    from streamproc_benchmarks.throughput import Throughput, ThroughputPlan
+
+__all__ = ["throughput"]
+
+
+def throughput(
+    records: RecordsOption = 200_000,
+    rounds: RoundsOption = 5,
+    shards: ShardsOption = 4,
+    seed: SeedOption = 1,
+    limit: LimitOption = 300,
+    consumer: ConsumerOption = None,
+    out: OutOption = None,
+    json: JsonOption = None,
+    bars: BarsOption = True,
+    assignments: SetOption = None,
+) -> None:
+    """Read a stream that was filled before: records a second, and CPU time a record."""
+    from rich.console import Console
+
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.throughput import ThroughputPlan, print_throughput
+
+    plan = ThroughputPlan(
+        consumers=chosen_consumers(consumer),
+        records=records,
+        rounds=rounds,
+        shards=shards,
+        seed=seed,
+    )
+    output, console = Output(out, json, judge=bars), Console()
+    settings = overrides_of(assignments)
+    environment, found = run_loop(_measure(plan, limit, settings))
+    print_throughput(found, console)
+    report = make_report("throughput", found, seed=seed, settings=settings, environment=environment)
+    output.conclude([report], console)
+
+
+async def _measure(
+    plan: ThroughputPlan, limit: float, settings: dict[str, Any]
+) -> tuple[Environment, Throughput]:
+    from streamproc_benchmarks.environment import read_environment
+    from streamproc_benchmarks.pinning import choose_cores
+    from streamproc_benchmarks.runs import open_bench
+    from streamproc_benchmarks.throughput import measure_throughput
+
+    cores = choose_cores()
+    async with open_bench(cores, plan.streams, limit, settings) as bench:
+        environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
+        return environment, await measure_throughput(bench, plan, say)

@@ -1,0 +1,74 @@
+"""Options that several benchmark commands share, and what is checked before measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamproc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamproc_benchmarks.consumer import ConsumerName
+
+__all__ = [
+    "BarsOption",
+    "ConsumerOption",
+    "JsonOption",
+    "LimitOption",
+    "OutOption",
+    "RateOption",
+    "RecordsOption",
+    "RoundsOption",
+    "SecondsOption",
+    "SeedOption",
+    "ShardsOption",
+    "WarmUpOption",
+    "chosen_consumers",
+    "say",
+]
+
+ConsumerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--consumer", help="plain, typed, noop, fraud or inventory; repeatable. [default: all]"
+    ),
+]
+RoundsOption = Annotated[int, typer.Option(help="Rounds; consumers take turns.", min=1)]
+ShardsOption = Annotated[int, typer.Option(help="Shards of each stream.", min=1)]
+SeedOption = Annotated[int, typer.Option(help="Seed of the events.")]
+LimitOption = Annotated[float, typer.Option(help="Seconds that one run may take.", min=0.1)]
+RecordsOption = Annotated[int, typer.Option(help="Records to read in each run.", min=1)]
+RateOption = Annotated[float, typer.Option(help="Records a second to offer.", min=1)]
+SecondsOption = Annotated[float, typer.Option(help="Seconds to offer them for.", min=0.1)]
+WarmUpOption = Annotated[
+    float, typer.Option(help="Seconds at the start that percentiles leave out.", min=0)
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Write the report as JSON to this directory.")
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report's JSON here.")]
+BarsOption = Annotated[
+    bool,
+    typer.Option("--bars/--no-bars", help="Exit with 1 if a bar is missed, or only show the bars."),
+]
+
+
+def chosen_consumers(given: list[str] | None) -> list[ConsumerName]:
+    """Return the consumers to run, in their own order.
+
+    Raises:
+        ConfigError: there is none of such a name.
+    """
+    from streamproc_benchmarks.consumer import CONSUMERS
+
+    for name in given or ():
+        if name not in CONSUMERS:
+            raise ConfigError(f"--consumer {name}: there are {', '.join(CONSUMERS)}")
+    return [name for name in CONSUMERS if not given or name in given]
+
+
+def say(text: str) -> None:
+    """Tell on stderr what is being done."""
+    typer.echo(text, err=True)

@@ -1,0 +1,299 @@
+"""How much work a record is: a stream filled before, read by one consumer after another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from streamproc_benchmarks.charts import Chart, SpreadChart
+from streamproc_benchmarks.consumer import ConsumerName
+from streamproc_benchmarks.figures import Bar, Figure
+from streamproc_benchmarks.load import Published
+from streamproc_benchmarks.measurement import Bottleneck
+from streamproc_benchmarks.progress import Consumed
+from streamproc_benchmarks.rounds import Say, interleaved
+from streamproc_benchmarks.runs import Bench, check, workload_of
+from streamproc_benchmarks.statistics import ratios, spread
+from streamproc_benchmarks.tables import new_table, show_spread
+from streamproc_benchmarks.workloads import WorkloadName
+
+__all__ = [
+    "Throughput",
+    "ThroughputPlan",
+    "ThroughputRound",
+    "measure_throughput",
+    "print_throughput",
+    "throughput_round",
+]
+
+_BASE: Final = "plain"
+_DISTURBED_SHARE: Final = 0.05
+_TITLES: Final = {
+    "plain": "aiobotocore + orjson, nothing else",
+    "typed": "our fetch + typed decode, nothing else",
+    "noop": "worker, noop processor",
+    "fraud": "worker, fraud processor",
+    "inventory": "worker, inventory processor",
+}
+
+_Clock = Literal["cpu", "wall"]
+_CLOCKS: Final[dict[_Clock, str]] = {"cpu": "records/CPU s", "wall": "records/s"}
+
+# What, whose rate, by whose, the least ratio, by which clocks. Where a bar speaks of records a
+# second, both clocks have to reach it: by CPU time alone waiting would cost nothing.
+_RATIOS: Final[tuple[tuple[str, str, str, float, tuple[_Clock, ...]], ...]] = (
+    ("no-op worker / our fetch and typed decode alone", "noop", "typed", 0.55, ("wall", "cpu")),
+    ("no-op worker / aiobotocore and orjson alone", "noop", "plain", 4.0, ("wall", "cpu")),
+    ("no-op worker / async-kinesis", "noop", "async-kinesis", 6.0, ("wall", "cpu")),
+    ("no-op worker / KCL on Java", "noop", "kcl", 1.15, ("cpu",)),
+    ("the same work as KCL / KCL on Java", "leased", "kcl", 1.7, ("cpu",)),
+    ("fraud processor / no-op worker", "fraud", "noop", 0.40, ("wall", "cpu")),
+    ("inventory processor / no-op worker", "inventory", "noop", 0.60, ("wall", "cpu")),
+)
+
+
+class ThroughputPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much to read, how often, by whom."""
+
+    consumers: Sequence[ConsumerName]
+    records: int
+    rounds: int
+    shards: int
+    seed: int
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """The streams it needs: name to number of shards."""
+        return {f"filled-{name}": self.shards for name in self.workloads}
+
+    @property
+    def workloads(self) -> list[WorkloadName]:
+        """What is to be read by at least one of the consumers."""
+        return sorted({workload_of(consumer) for consumer in self.consumers})
+
+
+class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
+    """One consumer's one run over a stream that was filled before.
+
+    Attributes:
+        records_per_cpu_second: records by the CPU time of the consumer's process, all its threads:
+            what one core can do.
+        records_per_second: records by wall time, which also counts what it waited for; with the
+            bottleneck ``server`` it is the server's rate.
+        cpu_us_per_record: the inverse of the first, in microseconds.
+        consumer_share: how busy its core was with it, 0 to 1.
+        delayed_share: how long it could have run but others had its core; None if unknown.
+        load_share: how busy LocalKinesis and Redis were together; None if unknown.
+        emitted: events that the processor emitted.
+    """
+
+    records: int
+    records_per_cpu_second: float
+    records_per_second: float
+    cpu_us_per_record: float
+    consumer_share: float
+    delayed_share: float | None
+    load_share: float | None
+    bottleneck: Bottleneck
+    emitted: int
+    batches: int
+
+
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """A throughput comparison.
+
+    Attributes:
+        event_bytes: mean size of a payload by workload.
+        rounds: by consumer, in the order in which they were run.
+        not_run: consumers that were asked for and could not be run, with the reason.
+    """
+
+    records: int
+    shards: int
+    event_bytes: dict[str, float]
+    rounds: dict[str, list[ThroughputRound]]
+    not_run: dict[str, str] = {}
+
+    def figures(self) -> list[Figure]:
+        """Both rates of each consumer."""
+        return [
+            Figure(
+                name=f"throughput.{consumer}.{field}",
+                unit=_CLOCKS[clock],
+                better="more",
+                values=self._rates(consumer, clock),
+                caveat=self._server_bound(consumer) if clock == "wall" else "",
+            )
+            for consumer in self.rounds
+            for field, clock in _FIELDS
+        ]
+
+    def bars(self) -> list[Bar]:
+        """Ratios, round by round, of what took turns in this run.
+
+        A wall rate that was the server's judges nothing: such a ratio is left out.
+        """
+        return [
+            Bar(
+                what=f"{what}, {_CLOCKS[clock]}",
+                better="more",
+                limit=least,
+                values=ratios(self._rates(ours, clock), self._rates(other, clock)),
+            )
+            for what, ours, other, least, clocks in _RATIOS
+            if ours in self.rounds and other in self.rounds
+            for clock in clocks
+            if clock == "cpu" or not (self._server_bound(ours) or self._server_bound(other))
+        ]
+
+    def charts(self) -> list[Chart]:
+        """Draw both rates, consumer by consumer."""
+        bound = [consumer for consumer in self.rounds if self._server_bound(consumer)]
+        return [
+            SpreadChart(
+                title="Throughput per core",
+                unit="records per CPU second",
+                rows={consumer: self._rates(consumer, "cpu") for consumer in self.rounds},
+            ),
+            SpreadChart(
+                title="Throughput by the clock",
+                unit="records per second",
+                rows={consumer: self._rates(consumer, "wall") for consumer in self.rounds},
+                marks=dict.fromkeys(bound, "the server's rate"),
+            ),
+        ]
+
+    def caveats(self) -> list[str]:
+        """Who was not run, whom the server held up, what else the machine did."""
+        notes = [f"{name}: NOT run: {reason}" for name, reason in self.not_run.items()]
+        for consumer in self.rounds:
+            notes += [f"{consumer}: {note}" for note in self._waits(consumer)]
+        delayed = max(
+            [one.delayed_share or 0.0 for rounds in self.rounds.values() for one in rounds],
+            default=0.0,
+        )
+        if delayed >= _DISTURBED_SHARE:
+            notes.append(
+                f"Other processes had the consumers' core for up to {delayed:.0%} of a run: wall "
+                "rates are too low by that and CPU times less sure; run again on a quiet machine."
+            )
+        return notes
+
+    def _rates(self, consumer: str, clock: _Clock) -> list[float]:
+        if clock == "cpu":
+            return [one.records_per_cpu_second for one in self.rounds[consumer]]
+        return [one.records_per_second for one in self.rounds[consumer]]
+
+    def _server_bound(self, consumer: str) -> str:
+        """Return what is to be said about a wall rate; nothing if it is the consumer's."""
+        rounds = self.rounds[consumer]
+        held_up = sum(one.bottleneck == "server" for one in rounds)
+        if not held_up:
+            return ""
+        return (
+            f"LocalKinesis and Redis were the bottleneck in {held_up} of {len(rounds)} rounds: "
+            "the wall rate is theirs, records per CPU second is the consumer's"
+        )
+
+    def _waits(self, consumer: str) -> Iterator[str]:
+        if bound := self._server_bound(consumer):
+            yield bound
+        rounds = self.rounds[consumer]
+        kept_by = Counter(one.bottleneck for one in rounds)
+        if kept_by["nobody"]:
+            yield (
+                f"nobody was busy all the time in {kept_by['nobody']} of {len(rounds)} rounds: it "
+                "waited for polls and round trips, and the wall rate tells how long"
+            )
+        if kept_by["unknown"]:
+            yield (
+                "this platform does not tell the servers' CPU time, so the wall rate may be theirs"
+            )
+
+
+_FIELDS: Final[tuple[tuple[str, _Clock], ...]] = (
+    ("records_per_cpu_second", "cpu"),
+    ("records_per_second", "wall"),
+)
+
+
+async def measure_throughput(bench: Bench, plan: ThroughputPlan, say: Say) -> Throughput:
+    """Have each consumer read the same records once in every round, one after another."""
+    filled: dict[WorkloadName, Published] = {}
+    for workload in plan.workloads:
+        say(f"filling the stream of {workload}: {plan.records:,} records")
+        filled[workload] = await bench.load(
+            f"filled-{workload}", workload, plan.records, plan.seed, None
+        )
+    rounds: dict[str, list[ThroughputRound]] = {name: [] for name in plan.consumers}
+    for number, consumer in interleaved(plan.consumers, plan.rounds):
+        say(f"throughput, round {number} of {plan.rounds}: {consumer}")
+        workload = workload_of(consumer)
+        async with bench.consumer(consumer, f"filled-{workload}", plan.records) as running:
+            consumed = await running.finish()
+        check(consumer, filled[workload], consumed)
+        rounds[consumer].append(throughput_round(consumed))
+    return Throughput(
+        records=plan.records,
+        shards=plan.shards,
+        event_bytes={name: published.mean_bytes for name, published in filled.items()},
+        rounds=rounds,
+    )
+
+
+def throughput_round(consumed: Consumed) -> ThroughputRound:
+    """Return the figures of a run that was checked."""
+    taken, records = consumed.reading, consumed.records
+    return ThroughputRound(
+        records=records,
+        records_per_cpu_second=records / taken.own,
+        records_per_second=records / taken.wall,
+        cpu_us_per_record=taken.own / records * 1e6,
+        consumer_share=taken.own_share,
+        delayed_share=taken.delayed_share,
+        load_share=taken.load_share,
+        bottleneck=taken.bottleneck,
+        emitted=consumed.counters.get("emitted", 0),
+        batches=len(consumed.batches),
+    )
+
+
+def print_throughput(found: Throughput, console: Console) -> None:
+    """Print one row a consumer, and what the columns mean."""
+    table = new_table(
+        f"Throughput: {found.records:,} records, {found.shards} shards, "
+        f"{len(next(iter(found.rounds.values()), ()))} rounds",
+        ("k/s per core", "CPU us/record", "times plain", "k/s wall", "busy"),
+    )
+    base = [one.records_per_cpu_second for one in found.rounds.get(_BASE, ())]
+    for consumer, rounds in found.rounds.items():
+        rates = [one.records_per_cpu_second for one in rounds]
+        wall = show_spread([one.records_per_second / 1000 for one in rounds], ".1f")
+        bound = any(one.bottleneck == "server" for one in rounds)
+        table.add_row(
+            consumer,
+            show_spread([rate / 1000 for rate in rates], ".1f"),
+            show_spread([one.cpu_us_per_record for one in rounds], ".1f"),
+            show_spread(ratios(rates, base), ".2f") if base else "",
+            Text(f"{wall}\nthe server's", style="yellow") if bound else wall,
+            f"{spread([one.consumer_share for one in rounds]).median:.0%}",
+        )
+    console.print(table)
+    sizes = ", ".join(f"{name} {size:.0f}" for name, size in sorted(found.event_bytes.items()))
+    console.print(
+        "Medians over rounds, below them least-greatest. k/s is 1,000 records a second; per core "
+        "means by the CPU time of the consumer's process, and so does times plain."
+    )
+    console.print(
+        f"Every record was done exactly once and in order. Payload bytes: {sizes}. LocalKinesis "
+        "on loopback, no network, no throttling."
+    )
+    for consumer, rounds in found.rounds.items():
+        emitted = sum(one.emitted for one in rounds) / sum(one.records for one in rounds)
+        said = f"; {emitted:.1%} of the events emitted one" if emitted else ""
+        console.print(f"{consumer}: {_TITLES.get(consumer, 'a peer')}{said}")
