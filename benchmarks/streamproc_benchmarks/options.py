@@ -40,7 +40,14 @@ ShardsOption = Annotated[int, typer.Option(help="Shards of each stream.", min=1)
 SeedOption = Annotated[int, typer.Option(help="Seed of the events.")]
 LimitOption = Annotated[float, typer.Option(help="Seconds that one run may take.", min=0.1)]
 RecordsOption = Annotated[int, typer.Option(help="Records to read in each run.", min=1)]
-RateOption = Annotated[float, typer.Option(help="Records a second to offer.", min=1)]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Records a second to offer. [default: half of what each consumer can do]",
+        min=1,
+        show_default=False,
+    ),
+]
 SecondsOption = Annotated[float, typer.Option(help="Seconds to offer them for.", min=0.1)]
 WarmUpOption = Annotated[
     float, typer.Option(help="Seconds at the start that percentiles leave out.", min=0)

@@ -61,6 +61,12 @@ class Child:
             f"{self.name} ended with code {self._process.returncode}:\n{self._complaint()}"
         )
 
+    async def tell(self, message: msgspec.Struct) -> None:
+        """Write a line to its stdin."""
+        assert self._process.stdin is not None, "start_child opens a pipe"
+        self._process.stdin.write(msgspec.json.encode(message) + b"\n")
+        await self._process.stdin.drain()
+
     async def end(self) -> None:
         """Close its stdin, which asks it to end, and make it end if it does not within 10 s."""
         assert self._process.stdin is not None, "start_child opens a pipe"

@@ -13,10 +13,18 @@ import redis.asyncio
 
 from streamproc_benchmarks.consumer import ConsumerName, ConsumerSpec, Ready
 from streamproc_benchmarks.load import LoadSpec, Published
+from streamproc_benchmarks.open_loop import Offered
 from streamproc_benchmarks.pinning import Cores
 from streamproc_benchmarks.processes import Child, start_child
 from streamproc_benchmarks.progress import Consumed
-from streamproc_benchmarks.server import Servers, ServerSpec
+from streamproc_benchmarks.server import (
+    Delete,
+    Offer,
+    Prepare,
+    Servers,
+    ServerSpec,
+    redis_version,
+)
 from streamproc_benchmarks.verification import CountsWrong, verify
 from streamproc_benchmarks.workloads import WorkloadName
 
@@ -31,6 +39,7 @@ class Bench:
     """Servers that run, and what can be run against them.
 
     Args:
+        server: their process.
         servers: where they are.
         cores: what to pin where.
         shards: shards of each stream.
@@ -41,6 +50,7 @@ class Bench:
 
     def __init__(
         self,
+        server: Child,
         servers: Servers,
         cores: Cores,
         shards: int,
@@ -49,6 +59,7 @@ class Bench:
         settings: dict[str, Any],
     ) -> None:
         self.servers = servers
+        self._server = server
         self._cores = cores
         self._shards = shards
         self._directory = directory
@@ -57,15 +68,10 @@ class Bench:
 
     async def redis_version(self) -> str:
         """Return what the Redis server calls itself."""
-        async with redis.asyncio.Redis.from_url(self.servers.redis_url) as client:
-            info: dict[str, Any] = await client.info("server")
-        name = info.get("server_name", "redis")
-        return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
+        return await redis_version(self.servers.redis_url)
 
-    async def load(
-        self, stream: str, workload: WorkloadName, count: int, seed: int, rate: float | None
-    ) -> Published:
-        """Put records into a stream; at `rate` a second, or all at once."""
+    async def load(self, stream: str, workload: WorkloadName, count: int, seed: int) -> Published:
+        """Put records into a stream, all at once."""
         result = self._directory / f"{stream}.published"
         spec = LoadSpec(
             core=self._cores.load,
@@ -74,12 +80,30 @@ class Bench:
             workload=workload,
             count=count,
             seed=seed,
-            rate=rate,
             result=str(result),
         )
         async with start_child("load", spec) as child:
-            await child.line(_LOAD_S + (0.0 if rate is None else count / rate))
+            await child.line(_LOAD_S)
         return msgspec.msgpack.decode(result.read_bytes(), type=Published)
+
+    async def prepare(self, workload: WorkloadName, count: int, seed: int) -> None:
+        """Have the servers make the records that `offer` will send."""
+        await self._carried_out(Prepare(workload=workload, count=count, seed=seed), _LOAD_S)
+
+    async def offer(self, stream: str, workload: WorkloadName, count: int, rate: float) -> Offered:
+        """Have the first `count` of the prepared records sent, open loop, at `rate` a second."""
+        result = self._directory / f"{stream}.offered"
+        order = Offer(stream=stream, workload=workload, count=count, rate=rate, result=str(result))
+        await self._carried_out(order, _LOAD_S + count / rate)
+        return msgspec.msgpack.decode(result.read_bytes(), type=Offered)
+
+    async def delete(self, stream: str) -> None:
+        """Delete a stream, since the servers keep it in memory."""
+        await self._carried_out(Delete(stream=stream), _START_S)
+
+    async def _carried_out(self, order: Prepare | Offer | Delete, timeout: float) -> None:
+        await self._server.tell(order)
+        await self._server.line(timeout)
 
     @contextlib.asynccontextmanager
     async def consumer(
@@ -140,7 +164,7 @@ async def open_bench(
         async with start_child("server", ServerSpec(cores.load, streams)) as child:
             servers = msgspec.json.decode(await child.line(_START_S), type=Servers)
             shards = next(iter(streams.values()))
-            yield Bench(servers, cores, shards, Path(directory), limit, settings)
+            yield Bench(child, servers, cores, shards, Path(directory), limit, settings)
 
 
 def workload_of(consumer: ConsumerName) -> WorkloadName:
@@ -165,8 +189,8 @@ def check(consumer: ConsumerName, published: Published, consumed: Consumed) -> N
     if not counters:
         return
     wrong = {name: counters[name] for name in _MUST_BE_ZERO if counters[name]}
-    if counters["processed"] != len(published.order) or wrong:
+    if counters["processed"] != published.count or wrong:
         raise CountsWrong(
-            f"{consumer}: {len(published.order)} records published, {counters['processed']} "
+            f"{consumer}: {published.count} records published, {counters['processed']} "
             f"processed; {wrong or 'nothing put aside'}; no figure is shown"
         )

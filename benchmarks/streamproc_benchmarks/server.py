@@ -1,21 +1,28 @@
-"""The servers' process: LocalKinesis, and a real Redis as its child, until stdin is closed."""
+"""The servers' process: LocalKinesis, and a real Redis as its child, until stdin is closed.
+
+Lines on stdin have it offer records, from within, so that no producer takes the servers' core.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import redis.asyncio
 
-from streamproc.cli.loop import run_loop
+from streamproc.cli.loop import calm_collector, run_loop
 from streamproc.testing import EmbeddedRedis, LocalKinesis
+from streamproc.testing.localkinesis.prepared import PreparedRecord, PreparedStream, prepare_record
+from streamproc_benchmarks.open_loop import OpenLoop
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
+from streamproc_benchmarks.workloads import WorkloadName, make_entries
 
-__all__ = ["ServerSpec", "Servers", "redis_version"]
+__all__ = ["Carried", "Delete", "Offer", "Prepare", "ServerSpec", "Servers", "redis_version"]
 
 
 class ServerSpec(msgspec.Struct, frozen=True):
@@ -34,6 +41,41 @@ class Servers(msgspec.Struct, frozen=True):
     redis_pid: int
 
 
+class Prepare(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """A line to the servers: have the records of a workload ready to be offered."""
+
+    workload: WorkloadName
+    count: int
+    seed: int
+
+
+class Offer(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """A line to the servers: offer the first `count` of the prepared records to a stream.
+
+    Attributes:
+        rate: records a second.
+        result: the file to write the `Offered` to, as MessagePack.
+    """
+
+    stream: str
+    workload: WorkloadName
+    count: int
+    rate: float
+    result: str
+
+
+class Delete(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """A line to the servers: delete a stream and the records in it."""
+
+    stream: str
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The servers' answer to a line, once it is done."""
+
+    out: bool = True
+
+
 async def redis_version(url: str) -> str:
     """Return what the Redis server calls itself, such as ``valkey 9.1.2``."""
     async with redis.asyncio.Redis.from_url(url) as client:
@@ -42,13 +84,42 @@ async def redis_version(url: str) -> str:
     return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
 
 
+class _Orders:
+    """What the servers do when they are told to."""
+
+    def __init__(self, kinesis: LocalKinesis) -> None:
+        self._kinesis = kinesis
+        self._prepared: dict[WorkloadName, list[PreparedRecord]] = {}
+
+    async def carry_out(self, order: Prepare | Offer | Delete) -> None:
+        match order:
+            case Prepare():
+                entries = make_entries(order.workload, order.count, order.seed)
+                self._prepared[order.workload] = [
+                    prepare_record(entry.partition_key, entry.data) for entry in entries
+                ]
+                del entries
+                calm_collector()
+            case Offer():
+                stream = PreparedStream(self._kinesis.core, order.stream)
+                loop = OpenLoop(stream, order.rate)
+                await loop.run(self._prepared[order.workload][: order.count])
+                account = msgspec.msgpack.encode(loop.offered())
+                await asyncio.to_thread(Path(order.result).write_bytes, account)
+            case Delete():
+                self._kinesis.core.call("DeleteStream", StreamName=order.stream)
+
+
 async def _serve(spec: ServerSpec) -> None:
     async with EmbeddedRedis() as store, LocalKinesis() as kinesis:
         for name, shards in spec.streams.items():
             kinesis.core.call("CreateStream", StreamName=name, ShardCount=shards)
         announce(Servers(kinesis.endpoint_url, store.url, os.getpid(), store.pid))
+        orders = _Orders(kinesis)
         # The end of stdin is the parent's word to stop, and comes also when the parent dies.
-        await asyncio.to_thread(sys.stdin.buffer.read)
+        while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+            await orders.carry_out(msgspec.json.decode(line, type=Prepare | Offer | Delete))
+            announce(Carried())
 
 
 if __name__ == "__main__":

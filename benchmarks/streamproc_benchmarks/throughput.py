@@ -227,9 +227,7 @@ async def measure_throughput(bench: Bench, plan: ThroughputPlan, say: Say) -> Th
     filled: dict[WorkloadName, Published] = {}
     for workload in plan.workloads:
         say(f"filling the stream of {workload}: {plan.records:,} records")
-        filled[workload] = await bench.load(
-            f"filled-{workload}", workload, plan.records, plan.seed, None
-        )
+        filled[workload] = await bench.load(f"filled-{workload}", workload, plan.records, plan.seed)
     rounds: dict[str, list[ThroughputRound]] = {name: [] for name in plan.consumers}
     for number, consumer in interleaved(plan.consumers, plan.rounds):
         say(f"throughput, round {number} of {plan.rounds}: {consumer}")

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from streamproc_benchmarks.histogram import LatencyHistogram
+
 BENCH = (sys.executable, "-m", "streamproc.cli.main", "bench")
 
 
@@ -71,15 +73,31 @@ def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
     (one,) = report["result"]["rounds"]["noop"]
     assert one["records"] == 2_000
     assert one["records_per_cpu_second"] > 0
-    (one,) = json.loads((tmp_path / "latency.json").read_text())["result"]["rounds"]["noop"]
+    waits = json.loads((tmp_path / "latency.json").read_text())["result"]
+    assert waits["capacity"] == {}, "the rate was given"
+    (one,) = waits["rounds"]["noop"]
     assert one["offered"] == 500
     assert one["samples"] == 400
     assert 0 < one["p50_ms"] <= one["p99_ms"] <= one["max_ms"]
+    assert LatencyHistogram.decode(one["histogram"]).count == 400
     assert report["seed"] == 1
     assert "2000" in report["command"]
     assert report["environment"]["libraries"]["msgspec"]
     assert "Throughput: 2,000 records" in done.stdout
     assert "offered/s" in done.stdout
+
+
+@pytest.mark.process
+def test_without_a_rate_half_the_measured_capacity_is_offered(tmp_path: Path) -> None:
+    done = run(
+        *("--records", "4000", "--seconds", "1", "--warm-up", "0.2", "--rounds", "1"),
+        *("--shards", "2", "--consumer", "noop", "--out", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "latency.json").read_text())
+    (capacity,), (one,) = found["result"]["capacity"]["noop"], found["result"]["rounds"]["noop"]
+    assert one["offered"] == pytest.approx(capacity["records_per_second"] / 2)
+    assert [bar["limit"] for bar in found["bars"]] == [270, 350]
 
 
 @pytest.mark.process

@@ -10,31 +10,20 @@ import pytest
 from streamproc.errors import StreamprocError
 from streamproc.events.envelope import read_envelope
 from streamproc.kinesis.api import KinesisApi, PutEntry, PutResult
-from streamproc_benchmarks.load import Published, offer, tick_size
+from streamproc_benchmarks.load import Published, fill
 from streamproc_benchmarks.workloads import WORKLOADS, WorkloadName, make_entries, mean_bytes
 
 
 class Stream:
-    """Takes records, each call in `call_seconds` of a clock that only it and `sleep` move."""
+    """Takes records until it refuses."""
 
-    def __init__(self, call_seconds: float = 0.0, refuse_from: int | None = None) -> None:
-        self.now = 100.0
-        self.calls: list[tuple[float, int]] = []
-        self._call_seconds = call_seconds
+    def __init__(self, refuse_from: int | None = None) -> None:
+        self.calls: list[int] = []
         self._refuse_from = refuse_from
         self._numbers = itertools.count()
 
-    def clock(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        # A float may be too coarse for the last bit: never let the clock stand still.
-        self.now += seconds + 1e-9
-
     async def put_records(self, entries: Sequence[PutEntry]) -> list[PutResult]:
-        self.calls.append((self.now, len(entries)))
-        self.now += self._call_seconds
+        self.calls.append(len(entries))
         return [self._put() for _ in entries]
 
     def _put(self) -> PutResult:
@@ -44,49 +33,26 @@ class Stream:
         return PutResult(shard_id=f"shard-{number % 2}", sequence_number=str(number))
 
 
-async def put(stream: Stream, count: int, rate: float | None) -> Published:
+async def put(stream: Stream, count: int) -> Published:
     entries = [PutEntry(data=b"{}", partition_key="k")] * count
-    api = cast("KinesisApi", cast("Any", stream))
-    return await offer(api, entries, rate, clock=stream.clock, sleep=stream.sleep)
+    return await fill(cast("KinesisApi", cast("Any", stream)), entries)
 
 
-async def test_records_are_offered_at_the_rate_in_ticks_of_ten_ms() -> None:
+async def test_a_stream_is_filled_in_full_calls() -> None:
     stream = Stream()
-    published = await put(stream, 2_000, rate=1_000)
-    assert tick_size(1_000) == 10
-    assert len(stream.calls) == 200
-    assert {size for _, size in stream.calls} == {10}
-    assert published.intended[-1] - published.intended[0] == pytest.approx(1.99)
-    for (at, _), intended in zip(stream.calls, published.intended[::10], strict=True):
-        assert at == pytest.approx(intended, abs=1e-6)
+    published = await put(stream, 1_200)
+    assert stream.calls == [500, 500, 200]
+    assert published.count == 1_200
 
 
-async def test_a_slow_server_moves_the_sending_but_not_the_intended_times() -> None:
-    # 0.1 s a call, where a tick of 10 ms would be due ten times: the schedule must not wait.
-    prompt, slow = Stream(), Stream(call_seconds=0.1)
-    intended = (await put(prompt, 2_000, rate=1_000)).intended
-    published = await put(slow, 2_000, rate=1_000)
-    assert published.intended == intended
-    # What became due meanwhile goes with the next call.
-    assert slow.calls[1][1] == 100
-    assert published.sent - published.started > 2.0
-
-
-async def test_without_a_rate_records_go_in_full_calls() -> None:
-    stream = Stream()
-    await put(stream, 1_200, rate=None)
-    assert [size for _, size in stream.calls] == [500, 500, 200]
-
-
-async def test_the_order_of_publishing_is_kept_by_shard_and_in_all() -> None:
-    published = await put(Stream(), 5, rate=None)
+async def test_the_order_of_publishing_is_kept_by_shard() -> None:
+    published = await put(Stream(), 5)
     assert published.shards == {"shard-0": ["0", "2", "4"], "shard-1": ["1", "3"]}
-    assert [sequence for _, sequence in published.order] == ["0", "1", "2", "3", "4"]
 
 
 async def test_a_refused_record_ends_the_load() -> None:
     with pytest.raises(StreamprocError, match="slow down"):
-        await put(Stream(refuse_from=3), 5, rate=None)
+        await put(Stream(refuse_from=3), 5)
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)

@@ -10,7 +10,6 @@ from rich.console import Console
 from streamproc_benchmarks.load import Published
 from streamproc_benchmarks.measurement import Mark
 from streamproc_benchmarks.progress import Consumed, DoneBatch
-from streamproc_benchmarks.results import Latency, latency_round
 from streamproc_benchmarks.runs import check
 from streamproc_benchmarks.throughput import (
     Throughput,
@@ -33,27 +32,16 @@ def clocks(at: float, own: float, server: float | None = 0.0) -> Mark:
     return Mark(at=at, own=own, delayed=0.0, server=server, redis=0.0)
 
 
-def published(sent_after: float = COUNT / RATE) -> Published:
-    sequences = [str(number) for number in range(COUNT)]
-    return Published(
-        shards={"s": sequences},
-        order=[("s", sequence) for sequence in sequences],
-        intended=[STARTED + number / RATE for number in range(COUNT)],
-        started=STARTED,
-        sent=STARTED + sent_after,
-        mean_bytes=405.0,
-    )
+def published() -> Published:
+    return Published(shards={"s": [str(number) for number in range(COUNT)]}, mean_bytes=405.0)
 
 
-def consumed(delay: float, stretch: float = 1.0, **counters: int) -> Consumed:
-    """Each record done `delay` seconds after its time, the schedule stretched by a factor."""
+def consumed(**counters: int) -> Consumed:
+    """Each record done by itself, one after another."""
     return Consumed(
         started=clocks(STARTED, 0.0),
         ended=clocks(STARTED + 10, 4.0, server=1.0),
-        batches=[
-            DoneBatch("s", STARTED + stretch * number / RATE + delay, [str(number)])
-            for number in range(COUNT)
-        ],
+        batches=[DoneBatch("s", STARTED + number / RATE, [str(number)]) for number in range(COUNT)],
         counters=COUNTERS | counters,
     )
 
@@ -64,50 +52,8 @@ def throughput_of(*rounds: ThroughputRound) -> Throughput:
     )
 
 
-def latency_of(one_consumed: Consumed, sent_after: float = COUNT / RATE) -> Latency:
-    found = latency_round(published(sent_after), one_consumed, RATE, warm_up=1.0)
-    return Latency(offered=RATE, seconds=4.0, warm_up=1.0, shards=1, rounds={"noop": [found]})
-
-
-def test_latency_counts_from_the_intended_time() -> None:
-    found = latency_of(consumed(delay=0.25)).rounds["noop"][0]
-    assert found.p50_ms == pytest.approx(250)
-    assert found.p99_ms == pytest.approx(250)
-    assert found.samples == 300, "the first second of four is the warm-up's"
-
-
-def test_a_rate_that_was_kept_is_reached() -> None:
-    latency = latency_of(consumed(delay=0.25))
-    found = latency.rounds["noop"][0]
-    assert found.reached
-    assert (found.offered, found.sent) == (RATE, RATE)
-    assert found.achieved == pytest.approx(400 / 4.24)
-    assert latency.caveats() == []
-
-
-def test_a_rate_that_was_not_reached_is_said_beside_the_offered_one() -> None:
-    # Done at half the rate: after 4 s of offering, the last one is 4 s late.
-    latency = latency_of(consumed(delay=0.0, stretch=2.0))
-    found = latency.rounds["noop"][0]
-    assert not found.reached
-    assert found.achieved == pytest.approx(50, rel=0.01)
-    assert found.max_ms == pytest.approx(3_990)
-    (caveat,) = latency.caveats()
-    assert caveat.startswith("noop: the offered 100/s was NOT reached in 1 of 1 rounds")
-    assert "achieved 50/s" in caveat
-    assert all(figure.caveat for figure in latency.figures())
-
-
-def test_a_generator_that_is_late_shows_in_what_was_sent_and_in_the_latency() -> None:
-    latency = latency_of(consumed(delay=3.0), sent_after=8.0)
-    found = latency.rounds["noop"][0]
-    assert found.sent == pytest.approx(50)
-    assert found.p50_ms == pytest.approx(3_000)
-    assert not found.reached
-
-
 def test_throughput_by_core_and_by_the_wall_are_both_told() -> None:
-    found = throughput_round(consumed(delay=0.0))
+    found = throughput_round(consumed())
     assert found.records_per_cpu_second == pytest.approx(COUNT / 4.0)
     assert found.records_per_second == pytest.approx(COUNT / 10.0)
     assert found.cpu_us_per_record == pytest.approx(4.0 / COUNT * 1e6)
@@ -148,8 +94,8 @@ def test_others_on_the_core_are_named_in_the_report() -> None:
 
 
 def test_a_run_is_checked_against_what_was_published() -> None:
-    check("noop", published(), consumed(delay=0.0))
-    cut = consumed(delay=0.0)
+    check("noop", published(), consumed())
+    cut = consumed()
     cut.batches.pop()
     with pytest.raises(CountsWrong, match="1 lost"):
         check("noop", published(), cut)
@@ -169,4 +115,4 @@ def test_records_that_passed_without_being_processed_show_no_figure(
     counters: dict[str, int],
 ) -> None:
     with pytest.raises(CountsWrong, match="no figure"):
-        check("noop", published(), consumed(delay=0.0, **counters))
+        check("noop", published(), consumed(**counters))

@@ -26,15 +26,14 @@ from streamproc_benchmarks.options import (
 if TYPE_CHECKING:
     from streamproc_benchmarks.consumer import ConsumerName
     from streamproc_benchmarks.environment import Environment
-    from streamproc_benchmarks.results import Latency
-    from streamproc_benchmarks.scenarios import LatencyPlan
+    from streamproc_benchmarks.latency import Latency, LatencyPlan
 
 __all__ = ["latency", "latency_plan"]
 
 
 def latency(
-    rate: RateOption = 2_000,
-    seconds: SecondsOption = 20,
+    rate: RateOption = None,
+    seconds: SecondsOption = 10,
     warm_up: WarmUpOption = 2,
     rounds: RoundsOption = 3,
     shards: ShardsOption = 4,
@@ -46,15 +45,15 @@ def latency(
     bars: BarsOption = True,
     assignments: SetOption = None,
 ) -> None:
-    """Offer records at a fixed rate: milliseconds from intended send to commit."""
+    """Offer records at a fixed rate: milliseconds from when one is due to its commit."""
     from rich.console import Console
 
+    from streamproc_benchmarks.latency import print_latency
     from streamproc_benchmarks.output import Output
-    from streamproc_benchmarks.report import print_latency
     from streamproc_benchmarks.reportfile import make_report
 
     names = chosen_consumers(consumer)
-    plan = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed)
+    plan = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed, assignments)
     output, console = Output(out, json, judge=bars), Console()
     settings = overrides_of(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
@@ -65,19 +64,24 @@ def latency(
 
 def latency_plan(
     consumers: list[ConsumerName],
-    rate: float,
+    rate: float | None,
     seconds: float,
     warm_up: float,
     rounds: int,
     shards: int,
     seed: int,
+    assignments: list[str] | None,
+    *,
+    capacity_records: int = 100_000,
+    capacity_rounds: int = 3,
 ) -> LatencyPlan:
     """Return the plan.
 
     Raises:
         ConfigError: all of it would be warm-up.
     """
-    from streamproc_benchmarks.scenarios import LatencyPlan
+    from streamproc.settings import load_config
+    from streamproc_benchmarks.latency import LatencyPlan
 
     if warm_up >= seconds:
         raise ConfigError(f"--warm-up {warm_up:g}: must be less than --seconds {seconds:g}")
@@ -89,6 +93,9 @@ def latency_plan(
         rounds=rounds,
         shards=shards,
         seed=seed,
+        capacity_records=capacity_records,
+        capacity_rounds=capacity_rounds,
+        poll_interval=load_config(None, {}, overrides_of(assignments)).read.poll_interval,
     )
 
 
@@ -96,9 +103,9 @@ async def _measure(
     plan: LatencyPlan, limit: float, settings: dict[str, Any]
 ) -> tuple[Environment, Latency]:
     from streamproc_benchmarks.environment import read_environment
+    from streamproc_benchmarks.latency import measure_latency
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.runs import open_bench
-    from streamproc_benchmarks.scenarios import measure_latency
 
     cores = choose_cores()
     async with open_bench(cores, plan.streams, limit, settings) as bench:

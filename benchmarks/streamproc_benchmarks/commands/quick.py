@@ -26,8 +26,7 @@ from streamproc_benchmarks.options import (
 
 if TYPE_CHECKING:
     from streamproc_benchmarks.environment import Environment
-    from streamproc_benchmarks.results import Latency
-    from streamproc_benchmarks.scenarios import LatencyPlan
+    from streamproc_benchmarks.latency import Latency, LatencyPlan
     from streamproc_benchmarks.throughput import Throughput, ThroughputPlan
 
 __all__ = ["quick"]
@@ -36,7 +35,7 @@ __all__ = ["quick"]
 def quick(
     context: typer.Context,
     records: RecordsOption = 50_000,
-    rate: RateOption = 2_000,
+    rate: RateOption = None,
     seconds: SecondsOption = 5,
     warm_up: WarmUpOption = 1,
     rounds: RoundsOption = 3,
@@ -52,14 +51,18 @@ def quick(
         return
     from rich.console import Console
 
+    from streamproc_benchmarks.latency import print_latency
     from streamproc_benchmarks.output import Output
-    from streamproc_benchmarks.report import print_latency
     from streamproc_benchmarks.reportfile import make_report
     from streamproc_benchmarks.throughput import ThroughputPlan, print_throughput
 
     names = chosen_consumers(consumer)
     work = ThroughputPlan(consumers=names, records=records, rounds=rounds, shards=shards, seed=seed)
-    wait = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed)
+    wait = latency_plan(
+        *(names, rate, seconds, warm_up, rounds, shards, seed, assignments),
+        capacity_records=records,
+        capacity_rounds=1,
+    )
     # A short look shows the bars; it is too short to fail anybody by them.
     output, console = Output(out, None, judge=False), Console()
     settings = overrides_of(assignments)
@@ -79,9 +82,9 @@ async def _measure(
     work: ThroughputPlan, wait: LatencyPlan, limit: float, settings: dict[str, Any]
 ) -> tuple[Environment, Throughput, Latency]:
     from streamproc_benchmarks.environment import read_environment
+    from streamproc_benchmarks.latency import measure_latency
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.runs import open_bench
-    from streamproc_benchmarks.scenarios import measure_latency
     from streamproc_benchmarks.throughput import measure_throughput
 
     cores = choose_cores()

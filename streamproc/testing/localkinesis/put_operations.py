@@ -150,14 +150,21 @@ def _append(
     size: int,
     now_ms: int,
 ) -> int:
-    """Store a checked record as the JSON that GetRecords will answer with."""
+    assert record.data is not None, "checked"
+    assert record.partition_key is not None, "checked"
+    return append_record(shard, record_rest(record.data, record.partition_key), size, now_ms)
+
+
+def record_rest(data: str, partition_key: str) -> str:
+    """Return what follows the arrival time in a record's JSON; `data` is base64."""
+    return f'"Data":"{data}","PartitionKey":{_quote(partition_key).decode()}}}'
+
+
+def append_record(shard: Shard, rest: str, size: int, now_ms: int) -> int:
+    """Store a checked record as the JSON that GetRecords will answer with; return its number."""
     number = shard.next_sequence()
     arrival_ms = shard.next_arrival(now_ms)
     seconds, millis = divmod(arrival_ms, 1000)
-    key = _quote(record.partition_key).decode()
-    fragment = (
-        f'{{"SequenceNumber":"{number}","ApproximateArrivalTimestamp":{seconds}.{millis:03d},'
-        f'"Data":"{record.data}","PartitionKey":{key}}}'
-    )
-    shard.append(fragment.encode(), size, arrival_ms)
+    head = f'{{"SequenceNumber":"{number}","ApproximateArrivalTimestamp":{seconds}.{millis:03d},'
+    shard.append((head + rest).encode(), size, arrival_ms)
     return number

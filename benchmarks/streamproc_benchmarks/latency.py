@@ -1,0 +1,387 @@
+"""How long records take under a steady load: from when one was due in the stream to its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from streamproc_benchmarks.charts import Chart, PercentileChart
+from streamproc_benchmarks.consumer import ConsumerName
+from streamproc_benchmarks.figures import Bar, Better, Figure
+from streamproc_benchmarks.histogram import LatencyHistogram
+from streamproc_benchmarks.load import Published
+from streamproc_benchmarks.measurement import Bottleneck
+from streamproc_benchmarks.open_loop import Offered, ShardLoad
+from streamproc_benchmarks.progress import Consumed, DoneBatch
+from streamproc_benchmarks.rounds import Say, interleaved
+from streamproc_benchmarks.runs import Bench, check, workload_of
+from streamproc_benchmarks.statistics import spread
+from streamproc_benchmarks.tables import new_table, show_spread
+from streamproc_benchmarks.workloads import WorkloadName
+
+__all__ = [
+    "Capacity",
+    "Latency",
+    "LatencyPlan",
+    "LatencyRound",
+    "latency_round",
+    "measure_latency",
+    "print_latency",
+]
+
+_JUDGED: ConsumerName = "noop"
+_ABOVE_POLL_MS: Final = {"p50": 20.0, "p99": 100.0}
+_FIELDS: Final[tuple[tuple[str, str, Better], ...]] = (
+    ("p50_ms", "ms", "less"),
+    ("p99_ms", "ms", "less"),
+    ("offered", "records/s", "more"),
+)
+_SLACK_SHARE = 0.05
+_SLACK_S = 1.0
+# Far below a group's 10 ms, far above what adding up seconds costs in precision.
+_ROUNDING_S = 1e-6
+
+
+class LatencyPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """At which rate, for how long, how often, for whom.
+
+    Attributes:
+        rate: records a second; None takes `share` of what each consumer can do, measured first.
+        share: of the capacity, 0 to 1.
+        capacity_records: records of each of the runs that measure it.
+        capacity_rounds: how many of them.
+        seconds: for which records are offered.
+        warm_up: seconds at the start that percentiles leave out.
+        poll_interval: seconds between two polls of a worker's shard, for the bars.
+    """
+
+    consumers: Sequence[ConsumerName]
+    rate: float | None
+    share: float = 0.5
+    capacity_records: int
+    capacity_rounds: int
+    seconds: float
+    warm_up: float
+    rounds: int
+    shards: int
+    seed: int
+    poll_interval: float
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """The streams it needs: each run begins on an empty one."""
+        live = [_stream(number, name) for number, name in interleaved(self.consumers, self.rounds)]
+        filled = [] if self.rate is not None else [_filled(name) for name in self.workloads]
+        return dict.fromkeys([*live, *filled], self.shards)
+
+    @property
+    def workloads(self) -> list[WorkloadName]:
+        """What is to be read by at least one of the consumers."""
+        return sorted({workload_of(consumer) for consumer in self.consumers})
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a consumer did with a stream that was filled before, by the clock on the wall."""
+
+    records_per_second: float
+    bottleneck: Bottleneck
+
+
+class LatencyRound(msgspec.Struct, frozen=True, kw_only=True):
+    """One consumer's one run beside a generator that offers records at a fixed rate.
+
+    Latency runs from when a record was due until it is done (committed), in ms.
+
+    Attributes:
+        offered: records a second that were due.
+        sent: records a second that were sent.
+        achieved: records a second that were done, from the first one's due time to the last
+            one's end.
+        reached: whether the last record was done within 5 % and 1 s of the offered time.
+        late_ms: by how much the generator was late at the worst.
+        samples: records that the percentiles are of; those of the warm-up are left out.
+        consumer_share: how busy the consumer's core was with it, 0 to 1.
+        histogram: all of them in microseconds, as `LatencyHistogram.encode` writes it.
+    """
+
+    offered: float
+    sent: float
+    achieved: float
+    reached: bool
+    late_ms: float
+    samples: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    consumer_share: float
+    histogram: str
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """A latency comparison; `warm_up` is in seconds from the first record.
+
+    Attributes:
+        share: of its capacity that each consumer was offered; None if the rate was given.
+        poll_interval: seconds between two polls of a shard.
+        capacity: of each consumer, a run each; empty if the rate was given.
+        rounds: in the order in which they were run.
+    """
+
+    seconds: float
+    warm_up: float
+    shards: int
+    poll_interval: float
+    share: float | None
+    capacity: dict[str, list[Capacity]]
+    rounds: dict[str, list[LatencyRound]]
+
+    def percentiles(self, consumer: str) -> list[tuple[float, float]]:
+        """Return (percentile, ms) over all rounds of a consumer, from 0 to 100."""
+        merged = LatencyHistogram()
+        for one in self.rounds[consumer]:
+            merged.add(LatencyHistogram.decode(one.histogram))
+        return merged.curve()
+
+    def figures(self) -> list[Figure]:
+        """Percentiles of each consumer, and the rate that it was offered."""
+        return [
+            Figure(
+                name=f"latency.{consumer}.{field}",
+                unit=unit,
+                better=better,
+                values=[getattr(one, field) for one in rounds],
+                caveat=_not_reached(rounds),
+            )
+            for consumer, rounds in self.rounds.items()
+            for field, unit, better in _FIELDS
+        ]
+
+    def bars(self) -> list[Bar]:
+        """Return what a no-op worker at half its capacity has to keep to."""
+        rounds = self.rounds.get(_JUDGED)
+        if rounds is None or self.share is None:
+            return []
+        return [
+            Bar(
+                what=f"latency of the {_JUDGED} worker at {self.share:.0%} of its capacity, {name}",
+                better="less",
+                limit=self.poll_interval * 1000 + above,
+                unit="ms",
+                values=[getattr(one, f"{name}_ms") for one in rounds],
+            )
+            for name, above in _ABOVE_POLL_MS.items()
+        ]
+
+    def charts(self) -> list[Chart]:
+        """Draw each consumer's percentiles, all rounds merged."""
+        return [
+            PercentileChart(
+                title="Latency from due time to commit",
+                unit="ms",
+                curves={
+                    consumer: [
+                        (percent / 100, ms)
+                        for percent, ms in self.percentiles(consumer)
+                        if percent < 100
+                    ]
+                    for consumer in self.rounds
+                },
+                limits={f"bar of {bar.what.rpartition(', ')[2]}": bar.limit for bar in self.bars()},
+            )
+        ]
+
+    def caveats(self) -> list[str]:
+        """Whose rate was not reached, and whose capacity is the servers'."""
+        return [
+            f"{consumer}: {note}"
+            for consumer, rounds in self.rounds.items()
+            for note in (_not_reached(rounds), _not_its_own(self.capacity.get(consumer, [])))
+            if note
+        ]
+
+
+async def measure_latency(bench: Bench, plan: LatencyPlan, say: Say) -> Latency:
+    """Offer records to each consumer in turn, every round anew.
+
+    Raises:
+        CountsWrong: a record was lost, doubled or reordered.
+    """
+    capacity = await _capacities(bench, plan, say) if plan.rate is None else {}
+    rates = {name: _rate(plan, capacity, name) for name in plan.consumers}
+    for workload in plan.workloads:
+        fastest = max(rates[name] for name in plan.consumers if workload_of(name) == workload)
+        say(f"making {round(fastest * plan.seconds):,} {workload}")
+        await bench.prepare(workload, round(fastest * plan.seconds), plan.seed)
+    rounds: dict[str, list[LatencyRound]] = {name: [] for name in plan.consumers}
+    for number, consumer in interleaved(plan.consumers, plan.rounds):
+        rate, stream = rates[consumer], _stream(number, consumer)
+        say(f"latency at {rate:,.0f}/s, round {number} of {plan.rounds}: {consumer}")
+        count = round(rate * plan.seconds)
+        async with bench.consumer(consumer, stream, count) as running:
+            offered = await bench.offer(stream, workload_of(consumer), count, rate)
+            consumed = await running.finish()
+        check(consumer, _published(offered), consumed)
+        rounds[consumer].append(latency_round(offered, consumed, plan.warm_up))
+        await bench.delete(stream)
+    return Latency(
+        seconds=plan.seconds,
+        warm_up=plan.warm_up,
+        shards=plan.shards,
+        poll_interval=plan.poll_interval,
+        share=plan.share if plan.rate is None else None,
+        capacity=capacity,
+        rounds=rounds,
+    )
+
+
+def latency_round(offered: Offered, consumed: Consumed, warm_up: float) -> LatencyRound:
+    """Return the figures of a run that was checked: each record done once, each shard in order.
+
+    Raises:
+        ValueError: no record lies after the warm-up.
+    """
+    histogram = LatencyHistogram()
+    batches: dict[str, list[DoneBatch]] = {}
+    for batch in consumed.batches:
+        batches.setdefault(batch.shard, []).append(batch)
+    begin = offered.started + warm_up - _ROUNDING_S
+    for shard, load in offered.shards.items():
+        for due, done, count in _pairs(load, batches[shard]):
+            if due >= begin:
+                # Done before it is due would be a fault of the clocks; HDR refuses it.
+                histogram.record((done - due) * 1000, count)
+    took = max(batch.at for batch in consumed.batches) - offered.started
+    return LatencyRound(
+        offered=offered.rate,
+        sent=offered.sent_rate,
+        achieved=offered.count / took,
+        reached=took <= offered.count / offered.rate * (1 + _SLACK_SHARE) + _SLACK_S,
+        late_ms=offered.late * 1000,
+        samples=histogram.count,
+        p50_ms=histogram.percentile(50),
+        p90_ms=histogram.percentile(90),
+        p99_ms=histogram.percentile(99),
+        p999_ms=histogram.percentile(99.9),
+        max_ms=histogram.most,
+        consumer_share=consumed.reading.own_share,
+        histogram=histogram.encode(),
+    )
+
+
+def print_latency(found: Latency, console: Console) -> None:
+    """Print one row a consumer; an achieved rate that is not the offered one stands out."""
+    table = new_table(
+        f"Latency from due time to commit: {found.seconds:g} s, {found.shards} shards, "
+        f"{len(next(iter(found.rounds.values())))} rounds",
+        ("capacity/s", "offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms"),
+    )
+    for consumer, rounds in found.rounds.items():
+        capacity = [one.records_per_second for one in found.capacity.get(consumer, ())]
+        table.add_row(
+            consumer,
+            show_spread(capacity, ",.0f") if capacity else "",
+            f"{rounds[0].offered:,.0f}",
+            Text(
+                show_spread([one.achieved for one in rounds], ",.0f"),
+                style="" if all(one.reached for one in rounds) else "bold red",
+            ),
+            *[
+                show_spread([getattr(one, field) for one in rounds], ",.0f")
+                for field in ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
+            ],
+        )
+    console.print(table)
+    late = max(one.late_ms for rounds in found.rounds.values() for one in rounds)
+    console.print(
+        "Open loop: latency counts from when a record was due. A generator within LocalKinesis "
+        f"appends it, without PutRecords; it was at most {late:,.0f} ms late, which counts. The "
+        f"first {found.warm_up:g} s are left out of the percentiles. A shard at its tip is polled "
+        f"every {found.poll_interval * 1000:g} ms."
+    )
+
+
+def _not_reached(rounds: Sequence[LatencyRound]) -> str:
+    missed = [one for one in rounds if not one.reached]
+    if not missed:
+        return ""
+    worst = min(missed, key=lambda one: one.achieved)
+    return (
+        f"the offered {worst.offered:,.0f}/s was NOT reached in {len(missed)} of {len(rounds)} "
+        f"rounds (sent {worst.sent:,.0f}/s, achieved {worst.achieved:,.0f}/s); its latency grows "
+        "with the length of the run"
+    )
+
+
+def _not_its_own(runs: Sequence[Capacity]) -> str:
+    held_up = sum(one.bottleneck == "server" for one in runs)
+    if not held_up:
+        return ""
+    return (
+        f"LocalKinesis and Redis were the bottleneck in {held_up} of {len(runs)} runs that "
+        "measured its capacity: it can do more, and was offered half of what they let it"
+    )
+
+
+async def _capacities(bench: Bench, plan: LatencyPlan, say: Say) -> dict[str, list[Capacity]]:
+    filled: dict[WorkloadName, Published] = {}
+    for workload in plan.workloads:
+        say(f"filling a stream with {plan.capacity_records:,} {workload}, to measure capacity")
+        filled[workload] = await bench.load(
+            _filled(workload), workload, plan.capacity_records, plan.seed
+        )
+    found: dict[str, list[Capacity]] = {name: [] for name in plan.consumers}
+    for number, consumer in interleaved(plan.consumers, plan.capacity_rounds):
+        say(f"capacity, round {number} of {plan.capacity_rounds}: {consumer}")
+        workload = workload_of(consumer)
+        async with bench.consumer(consumer, _filled(workload), plan.capacity_records) as running:
+            consumed = await running.finish()
+        check(consumer, filled[workload], consumed)
+        found[consumer].append(
+            Capacity(
+                records_per_second=consumed.records / consumed.reading.wall,
+                bottleneck=consumed.reading.bottleneck,
+            )
+        )
+    for workload in plan.workloads:
+        await bench.delete(_filled(workload))
+    return found
+
+
+def _rate(plan: LatencyPlan, capacity: dict[str, list[Capacity]], consumer: ConsumerName) -> float:
+    if plan.rate is not None:
+        return plan.rate
+    return plan.share * spread([one.records_per_second for one in capacity[consumer]]).median
+
+
+def _published(offered: Offered) -> Published:
+    shards = {shard: load.sequences() for shard, load in offered.shards.items()}
+    return Published(shards=shards, mean_bytes=0.0)
+
+
+def _pairs(load: ShardLoad, batches: Sequence[DoneBatch]) -> Iterator[tuple[float, float, int]]:
+    """Yield (due, done, records that have both in common), in the order of the shard."""
+    done = iter(batches)
+    batch = next(done)
+    left = len(batch.sequences)
+    for due, count in load.groups:
+        while count:
+            while not left:
+                batch = next(done)
+                left = len(batch.sequences)
+            both = min(count, left)
+            yield due, batch.at, both
+            count, left = count - both, left - both
+
+
+def _filled(workload: WorkloadName) -> str:
+    return f"capacity-{workload}"
+
+
+def _stream(number: int, consumer: ConsumerName) -> str:
+    return f"live-{consumer}-{number}"
