@@ -10,10 +10,13 @@ import msgspec
 from streamproc_benchmarks.charts import Chart
 from streamproc_benchmarks.statistics import Spread, spread
 
-__all__ = ["Bar", "Better", "Figure", "Result"]
+__all__ = ["Bar", "Better", "Figure", "Result", "Verdict"]
 
 Better = Literal["more", "less"]
 """Which way a figure improves."""
+
+
+Verdict = Literal["met", "NOT met", "not judged"]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,8 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
         limit: the bar, in `unit`.
         unit: of limit and values; empty for a ratio.
         values: one a round.
+        unjudged: why the values decide nothing, such as that the server was slower than the
+            consumer; empty if they do.
     """
 
     what: str
@@ -57,12 +62,20 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
     unit: str = ""
     values: Sequence[float]
+    unjudged: str = ""
 
     @property
     def is_met(self) -> bool:
         """Whether the median is on the right side of the limit."""
         measured = spread(self.values).median
         return measured >= self.limit if self.better == "more" else measured <= self.limit
+
+    @property
+    def verdict(self) -> Verdict:
+        """The word for it."""
+        if self.unjudged:
+            return "not judged"
+        return "met" if self.is_met else "NOT met"
 
 
 class Result(Protocol):

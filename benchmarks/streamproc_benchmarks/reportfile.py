@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from rich.console import Console
 
 from streamproc.errors import ConfigError
 from streamproc_benchmarks.charts import Chart
@@ -18,6 +20,9 @@ from streamproc_benchmarks.figures import Bar, Figure, Result
 __all__ = ["Report", "make_report", "read_report", "read_reports", "write_report"]
 
 _FORMAT: Final = 1
+_WIDTH: Final = 100
+
+_R = TypeVar("_R", bound=Result)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +35,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         command: what to run again.
         seed: of the events; None if the scenario draws none.
         settings: dotted settings of the workers that differ from the defaults.
+        printed: what the command printed of the result, as plain text.
         result: the scenario's own account, each round and histogram of it.
         figures, bars, charts, caveats: what the result says of itself.
     """
@@ -45,6 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bars: Sequence[Bar]
     figures: Sequence[Figure]
     charts: Sequence[Chart]
+    printed: str
     result: msgspec.Raw
 
 
@@ -54,24 +61,28 @@ class _Format(msgspec.Struct):
 
 def make_report(
     scenario: str,
-    result: Result,
-    *,
-    seed: int | None,
-    settings: dict[str, Any],
+    result: _R,
+    print_result: Callable[[_R, Console], None],
     environment: Environment,
+    *,
+    seed: int | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Report:
-    """Return the report of what this command has just measured."""
+    """Return the report of what this command has just measured and printed."""
+    printed = io.StringIO()
+    print_result(result, Console(file=printed, width=_WIDTH))
     return Report(
         scenario=scenario,
         ended=datetime.now(UTC).isoformat(timespec="seconds"),
         command=["streamproc", *sys.argv[1:]],
         seed=seed,
-        settings=settings,
+        settings=settings or {},
         environment=environment,
         caveats=result.caveats(),
         bars=result.bars(),
         figures=result.figures(),
         charts=result.charts(),
+        printed=printed.getvalue(),
         result=msgspec.Raw(msgspec.json.encode(result)),
     )
 

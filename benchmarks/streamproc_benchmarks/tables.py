@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from streamproc_benchmarks.environment import Environment
-from streamproc_benchmarks.figures import Bar
+from streamproc_benchmarks.figures import Bar, Verdict
 from streamproc_benchmarks.statistics import Spread, spread
 
-__all__ = ["bars_table", "new_table", "print_environment", "show_range", "show_spread"]
+__all__ = [
+    "bars_table",
+    "environment_lines",
+    "new_table",
+    "show_limit",
+    "show_number",
+    "show_range",
+    "show_spread",
+]
+
+_STYLES: Final[dict[Verdict, str]] = {"met": "green", "NOT met": "bold red", "not judged": "yellow"}
 
 
 def new_table(title: str, columns: Sequence[str], subject: str = "consumer") -> Table:
@@ -34,44 +44,53 @@ def show_spread(values: Sequence[float], form: str) -> str:
 def show_range(found: Spread) -> str:
     """Return ``median (least - greatest)``, or the value alone if there is only one."""
     if found.rounds == 1:
-        return _number(found.median)
-    return f"{_number(found.median)} ({_number(found.least)} - {_number(found.greatest)})"
+        return show_number(found.median)
+    return (
+        f"{show_number(found.median)} ({show_number(found.least)} - {show_number(found.greatest)})"
+    )
+
+
+def show_limit(bar: Bar) -> str:
+    """Return what is to be reached, such as ``<= 150 MB``."""
+    sign = ">=" if bar.better == "more" else "<="
+    return f"{sign} {show_number(bar.limit)} {bar.unit}".rstrip()
 
 
 def bars_table(bars: Sequence[Bar]) -> Table:
     """Return what was to be reached, and whether it was."""
-    table = Table(title="Bars", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(
+        title="Bars: the median decides (least - greatest)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
     table.add_column("what")
     table.add_column("bar", justify="right", no_wrap=True)
-    table.add_column("measured: median (least - greatest)", justify="right")
+    table.add_column("measured", justify="right")
     table.add_column("", no_wrap=True)
     for bar in bars:
-        sign = ">=" if bar.better == "more" else "<="
         table.add_row(
             bar.what,
-            f"{sign} {_number(bar.limit)} {bar.unit}".rstrip(),
+            show_limit(bar),
             show_range(spread(bar.values)),
-            Text("met", style="green") if bar.is_met else Text("NOT met", style="bold red"),
+            Text(bar.verdict, style=_STYLES[bar.verdict]),
         )
     return table
 
 
-def print_environment(environment: Environment, seed: int | None, console: Console) -> None:
-    """Print what the figures depend on."""
+def environment_lines(environment: Environment, seed: int | None) -> list[str]:
+    """Return what the figures depend on."""
     libraries = ", ".join(f"{name} {number}" for name, number in environment.libraries.items())
     load = environment.load_average
-    lines = [
+    return [
         "; ".join(filter(None, [environment.python, libraries, environment.redis_server])),
         f"{environment.cpu}, {environment.usable_cores} of {environment.cores} cores usable, "
         f"{environment.kernel}, load average before {'unknown' if load is None else f'{load:.2f}'}",
         environment.pinning + ("" if seed is None else f"; seed {seed}"),
-        "LocalKinesis on loopback, no network, no throttling" if environment.redis_server else "",
     ]
-    for line in filter(None, lines):
-        console.print(Text(line, style="dim"))
 
 
-def _number(value: float) -> str:
+def show_number(value: float) -> str:
     """Return it with some four digits: 0.613, 12.8, 146, 176,712."""
     for bound, form in ((100.0, ",.0f"), (10.0, ".1f"), (1.0, ".2f")):
         if abs(value) >= bound:

@@ -45,7 +45,7 @@ _Clock = Literal["cpu", "wall"]
 _CLOCKS: Final[dict[_Clock, str]] = {"cpu": "records/CPU s", "wall": "records/s"}
 
 # What, whose rate, by whose, the least ratio, by which clocks. Where a bar speaks of records a
-# second, both clocks have to reach it: by CPU time alone waiting would cost nothing.
+# second, both clocks have to reach it: by CPU time alone, waiting would cost nothing.
 _RATIOS: Final[tuple[tuple[str, str, str, float, tuple[_Clock, ...]], ...]] = (
     ("no-op worker / our fetch and typed decode alone", "noop", "typed", 0.55, ("wall", "cpu")),
     ("no-op worker / aiobotocore and orjson alone", "noop", "plain", 4.0, ("wall", "cpu")),
@@ -134,21 +134,18 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def bars(self) -> list[Bar]:
-        """Ratios, round by round, of what took turns in this run.
-
-        A wall rate that was the server's judges nothing: such a ratio is left out.
-        """
+        """Ratios, round by round, of what took turns in this run."""
         return [
             Bar(
                 what=f"{what}, {_CLOCKS[clock]}",
                 better="more",
                 limit=least,
                 values=ratios(self._rates(ours, clock), self._rates(other, clock)),
+                unjudged=self._not_their_own(ours, other) if clock == "wall" else "",
             )
             for what, ours, other, least, clocks in _RATIOS
             if ours in self.rounds and other in self.rounds
             for clock in clocks
-            if clock == "cpu" or not (self._server_bound(ours) or self._server_bound(other))
         ]
 
     def charts(self) -> list[Chart]:
@@ -199,6 +196,16 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
             f"LocalKinesis and Redis were the bottleneck in {held_up} of {len(rounds)} rounds: "
             "the wall rate is theirs, records per CPU second is the consumer's"
         )
+
+    def _not_their_own(self, *consumers: str) -> str:
+        """Return why the wall rates of some consumers are not what these can do, if so."""
+        for consumer in consumers:
+            if self._server_bound(consumer):
+                return f"the wall rate of {consumer} is the server's"
+            rounds = self.rounds[consumer]
+            if spread([one.delayed_share or 0.0 for one in rounds]).median >= _DISTURBED_SHARE:
+                return f"other processes had the core of {consumer}"
+        return ""
 
     def _waits(self, consumer: str) -> Iterator[str]:
         if bound := self._server_bound(consumer):

@@ -28,5 +28,5 @@ def dedupe(
     output, console = Output(out, json), Console()
     environment, found = run_loop(measure_dedupe(ids, batch))
     print_dedupe(found, console)
-    report = make_report("dedupe", found, seed=None, settings={}, environment=environment)
+    report = make_report("dedupe", found, print_dedupe, environment)
     output.conclude([report], console)

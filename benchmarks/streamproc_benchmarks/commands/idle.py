@@ -33,5 +33,5 @@ def idle(
     settings = overrides_of(assignments)
     environment, cost = run_loop(measure_idle(shards, settle, seconds, settings))
     print_idle(cost, console)
-    report = make_report("idle", cost, seed=None, settings=settings, environment=environment)
+    report = make_report("idle", cost, print_idle, environment, settings=settings)
     output.conclude([report], console)

@@ -58,7 +58,7 @@ def latency(
     settings = overrides_of(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
     print_latency(found, console)
-    report = make_report("latency", found, seed=seed, settings=settings, environment=environment)
+    report = make_report("latency", found, print_latency, environment, seed=seed, settings=settings)
     output.conclude([report], console)
 
 

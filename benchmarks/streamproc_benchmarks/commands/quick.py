@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -69,10 +70,11 @@ def quick(
     environment, throughput, latency = run_loop(_measure(work, wait, limit, settings))
     print_throughput(throughput, console)
     print_latency(latency, console)
+    given = functools.partial(make_report, seed=seed, settings=settings)
     output.conclude(
         [
-            make_report(name, found, seed=seed, settings=settings, environment=environment)
-            for name, found in (("throughput", throughput), ("latency", latency))
+            given("throughput", throughput, print_throughput, environment),
+            given("latency", latency, print_latency, environment),
         ],
         console,
     )

@@ -55,5 +55,5 @@ def _run(measure: Callable[[], Steps], seed: int, out: Path | None, json: Path |
     pin(cores.consumer)
     steps = measure()
     print_steps(steps, console)
-    report = make_report(steps.scenario, steps, seed=seed, settings={}, environment=environment)
+    report = make_report(steps.scenario, steps, print_steps, environment, seed=seed)
     output.conclude([report], console)

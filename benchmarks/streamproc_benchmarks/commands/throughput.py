@@ -57,7 +57,9 @@ def throughput(
     settings = overrides_of(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
     print_throughput(found, console)
-    report = make_report("throughput", found, seed=seed, settings=settings, environment=environment)
+    report = make_report(
+        "throughput", found, print_throughput, environment, seed=seed, settings=settings
+    )
     output.conclude([report], console)
 
 
