@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from streamproc_benchmarks.commands.compare import compare
 from streamproc_benchmarks.commands.dedupe import dedupe
 from streamproc_benchmarks.commands.idle import idle
 from streamproc_benchmarks.commands.latency import latency
@@ -28,3 +29,4 @@ app.command()(idle)
 app.command()(dedupe)
 app.command()(codec)
 app.command()(windows)
+app.command()(compare)

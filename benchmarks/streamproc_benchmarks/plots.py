@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from streamproc.errors import ConfigError
 from streamproc_benchmarks.charts import Chart, LineChart, PercentileChart, SpreadChart
 from streamproc_benchmarks.statistics import spread
+from streamproc_benchmarks.tables import show_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +107,7 @@ def _spread(axes: Axes, chart: SpreadChart) -> None:
         axes.text(
             found.greatest + 0.015 * furthest,
             place,
-            _readable(found.median) + (f"  ({mark})" if mark else ""),
+            show_number(found.median) + (f"  ({mark})" if mark else ""),
             verticalalignment="center",
             color=_LIMIT if mark else _INK,
         )
@@ -184,7 +185,7 @@ def _label(axis: Any, unit: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_label_text(unit)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _readable(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
 
 
 def _legend(axes: Axes) -> None:
@@ -192,8 +193,8 @@ def _legend(axes: Axes) -> None:
         axes.legend(loc="best", fontsize=8)
 
 
-def _readable(value: float) -> str:
-    """Return it with four digits at most: 0.25, 146, 17.1k, 1.2M."""
+def _tick(value: float) -> str:
+    """Return it without zeros at the end: 0.25, 146, 17.5k, 1M."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{suffix}"

@@ -91,7 +91,10 @@ def environment_lines(environment: Environment, seed: int | None) -> list[str]:
 
 
 def show_number(value: float) -> str:
-    """Return it with some four digits: 0.613, 12.8, 146, 176,712."""
+    """Return it with some four digits: 0.613, 12.8, 146, 4,024, 176.7k."""
+    for bound, shown in ((1e6, f"{value / 1e6:.4g}M"), (1e4, f"{value / 1e3:.4g}k")):
+        if abs(value) >= bound:
+            return shown
     for bound, form in ((100.0, ",.0f"), (10.0, ".1f"), (1.0, ".2f")):
         if abs(value) >= bound:
             return format(value, form)

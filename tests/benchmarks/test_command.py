@@ -101,6 +101,40 @@ def test_without_a_rate_half_the_measured_capacity_is_offered(tmp_path: Path) ->
 
 
 @pytest.mark.process
+def test_a_throughput_run_leaves_a_page_and_can_be_compared(tmp_path: Path) -> None:
+    directory = tmp_path / "a"
+    done = run(
+        *("throughput", "--records", "2000", "--rounds", "1", "--shards", "2", "--no-bars"),
+        *("--consumer", "plain", "--consumer", "noop", "--out", str(directory)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no-op worker / aiobotocore and orjson alone" in done.stdout
+    report: dict[str, Any] = json.loads((directory / "throughput.json").read_text())
+    assert [bar["limit"] for bar in report["bars"]] == [4.0, 4.0]
+    assert {figure["name"] for figure in report["figures"]} >= {
+        "throughput.plain.records_per_second",
+        "throughput.noop.records_per_cpu_second",
+    }
+    page = (directory / "index.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count("</html>") == 1
+    same = run("compare", str(directory), str(directory), "--fail-over", "5%")
+    assert same.returncode == 0, same.stderr
+    assert "only in" not in same.stdout
+    for figure in report["figures"]:
+        figure["values"] = [value / 2 for value in figure["values"]]
+    slower = tmp_path / "slower.json"
+    slower.write_text(json.dumps(report))
+    worse = run("compare", str(directory), str(slower), "--fail-over", "5%")
+    assert worse.returncode == 1, worse.stderr
+    assert "-50.0%" in worse.stdout
+    assert run("compare", str(slower), str(directory), "--fail-over", "0.05").returncode == 0
+    absent = run("compare", str(directory), str(tmp_path / "none.json"))
+    assert absent.returncode == 2
+    assert "none.json: cannot be read" in absent.stderr
+
+
+@pytest.mark.process
 def test_an_unknown_consumer_is_named() -> None:
     done = run("throughput", "--consumer", "nop")
     assert done.returncode != 0
