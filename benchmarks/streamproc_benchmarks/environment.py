@@ -17,6 +17,7 @@ _LIBRARIES = (
     "aiobotocore",
     "botocore",
     "aiohttp",
+    "httptools",
     "msgspec",
     "orjson",
     "redis",

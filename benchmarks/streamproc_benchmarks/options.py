@@ -53,7 +53,7 @@ WarmUpOption = Annotated[
     float, typer.Option(help="Seconds at the start that percentiles leave out.", min=0)
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Write the report as JSON to this directory.")
+    Path | None, typer.Option("--out", help="Write the report to this directory: JSON and a page.")
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report's JSON here.")]
 BarsOption = Annotated[

@@ -164,14 +164,20 @@ def test_there_is_no_bar_for_whom_nobody_is_there_to_compare_with() -> None:
 @pytest.mark.parametrize(
     ("slowed", "why"),
     [
-        (rounds_of(10, bottleneck="server"), "the wall rate of typed is the server's"),
-        (rounds_of(10, delayed=0.2), "other processes had the core of typed"),
+        (
+            [*rounds_of(10, 10), *rounds_of(10, bottleneck="server")],
+            "the wall rate of typed is the server's",
+        ),
+        (
+            [*rounds_of(10), *rounds_of(10, 10, delayed=0.2)],
+            "other processes had the core of typed",
+        ),
     ],
 )
 def test_a_wall_rate_that_is_not_the_consumers_judges_nothing(
     slowed: list[ThroughputRound], why: str
 ) -> None:
-    by_clock, by_core = compared(noop=rounds_of(5), typed=slowed).bars()
+    by_clock, by_core = compared(noop=rounds_of(5, 5, 5), typed=slowed).bars()
     assert (by_clock.unjudged, by_clock.verdict) == (why, "not judged")
     assert (by_core.unjudged, by_core.verdict) == ("", "NOT met")
 
