@@ -8,6 +8,7 @@ import typer
 
 from streamproc.cli.loop import run_loop
 from streamproc.cli.options import SetOption, overrides_of
+from streamproc.errors import ConfigError
 from streamproc_benchmarks.options import BarsOption, JsonOption, OutOption
 
 __all__ = ["idle"]
@@ -25,12 +26,19 @@ def idle(
     """Measure a worker whose shards are all quiet: CPU, memory, polls."""
     from rich.console import Console
 
+    from streamproc.settings import load_config
     from streamproc_benchmarks.idle import measure_idle, print_idle
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
 
-    output, console = Output(out, json, judge=bars), Console()
     settings = overrides_of(assignments)
+    interval = load_config(None, {}, settings).read.idle_poll_interval
+    if seconds < 2 * interval:
+        raise ConfigError(
+            f"--seconds {seconds:g}: too short to see two polls of a shard, which are "
+            f"{interval:g} s apart (read.idle_poll_interval): at least {2 * interval:g}"
+        )
+    output, console = Output(out, json, judge=bars), Console()
     environment, cost = run_loop(measure_idle(shards, settle, seconds, settings))
     print_idle(cost, console)
     report = make_report("idle", cost, print_idle, environment, settings=settings)
