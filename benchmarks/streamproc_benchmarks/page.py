@@ -54,7 +54,7 @@ h1{font-size:1.6rem}h2{margin-top:3rem;border-bottom:1px solid var(--grid)}h3{fo
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .8rem;text-align:right;border-bottom:1px solid var(--grid)}
 th:first-child,td:first-child{text-align:left;padding-left:0}
-.bars :is(th,td):nth-child(2){text-align:left}
+.bars :is(th,td):nth-child(2){text-align:left;min-width:14rem}
 .bars :is(th,td):not(:nth-child(2)){white-space:nowrap}
 th{color:var(--quiet);font-weight:500}
 .met{color:var(--good)}.missed{color:var(--limit);font-weight:700}

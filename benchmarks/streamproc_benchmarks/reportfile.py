@@ -20,7 +20,7 @@ from streamproc_benchmarks.figures import Bar, Figure, Result
 __all__ = ["Report", "make_report", "read_report", "read_reports", "write_report"]
 
 _FORMAT: Final = 1
-_WIDTH: Final = 100
+_WIDTH: Final = 110
 
 _R = TypeVar("_R", bound=Result)
 
