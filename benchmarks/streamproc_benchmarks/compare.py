@@ -15,7 +15,7 @@ from streamproc.errors import ConfigError
 from streamproc_benchmarks.figures import Figure
 from streamproc_benchmarks.reportfile import Report
 from streamproc_benchmarks.statistics import Spread
-from streamproc_benchmarks.tables import show_number
+from streamproc_benchmarks.tables import show_stacked
 
 __all__ = [
     "Change",
@@ -180,8 +180,8 @@ def print_comparison(found: Comparison, bound: float | None, console: Console) -
             verdict.append(change.direction, style=_STYLES[change.direction])
         table.add_row(
             f"{change.name}\n{change.unit}",
-            _on_two_lines(change.a),
-            _on_two_lines(change.b),
+            show_stacked(change.a),
+            show_stacked(change.b),
             verdict,
         )
     console.print(table)
@@ -198,13 +198,6 @@ def print_comparison(found: Comparison, bound: float | None, console: Console) -
         console.print(
             Text(f"worse by more than {bound:.3g} of A: {', '.join(failed)}", style="bold red")
         )
-
-
-def _on_two_lines(found: Spread) -> str:
-    median = show_number(found.median)
-    if found.rounds == 1:
-        return median
-    return f"{median}\n{show_number(found.least)}-{show_number(found.greatest)}"
 
 
 def _growth(before: float, after: float) -> float:

@@ -52,7 +52,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
         better: ``more`` if the limit is the least that will do, ``less`` if it is the most.
         limit: the bar, in `unit`.
         unit: of limit and values; empty for a ratio.
-        values: one a round.
+        values: one a round; none if `unjudged` says why nothing was measured.
         unjudged: why the values decide nothing, such as that the server was slower than the
             consumer; empty if they do.
     """

@@ -20,7 +20,7 @@ from streamproc_benchmarks.progress import Consumed, DoneBatch
 from streamproc_benchmarks.rounds import Say, interleaved
 from streamproc_benchmarks.runs import Bench, check, workload_of
 from streamproc_benchmarks.statistics import spread
-from streamproc_benchmarks.tables import new_table, show_spread
+from streamproc_benchmarks.tables import new_table, show_number, show_spread
 from streamproc_benchmarks.workloads import WorkloadName
 
 __all__ = [
@@ -39,6 +39,7 @@ _FIELDS: Final[tuple[tuple[str, str, Better], ...]] = (
     ("p50_ms", "ms", "less"),
     ("p99_ms", "ms", "less"),
     ("offered", "records/s", "more"),
+    ("achieved", "records/s", "more"),
 )
 _SLACK_SHARE = 0.05
 _SLACK_S = 1.0
@@ -174,6 +175,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
                 limit=self.poll_interval * 1000 + above,
                 unit="ms",
                 values=[getattr(one, f"{name}_ms") for one in rounds],
+                unjudged=_not_its_own(self.capacity.get(_JUDGED, ())),
             )
             for name, above in _ABOVE_POLL_MS.items()
         ]
@@ -282,13 +284,15 @@ def print_latency(found: Latency, console: Console) -> None:
         ("capacity/s", "offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms"),
     )
     for consumer, rounds in found.rounds.items():
-        capacity = [one.records_per_second for one in found.capacity.get(consumer, ())]
+        capacity = found.capacity.get(consumer, ())
+        shown = show_spread([one.records_per_second for one in capacity]) if capacity else ""
+        bound = any(one.bottleneck == "server" for one in capacity)
         table.add_row(
             consumer,
-            show_spread(capacity, ",.0f") if capacity else "",
-            f"{rounds[0].offered:,.0f}",
+            Text(f"{shown}\nthe server's", style="yellow") if bound else shown,
+            show_number(rounds[0].offered),
             Text(
-                show_spread([one.achieved for one in rounds], ",.0f"),
+                show_spread([one.achieved for one in rounds]),
                 style="" if all(one.reached for one in rounds) else "bold red",
             ),
             *[

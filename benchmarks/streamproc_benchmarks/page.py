@@ -11,7 +11,7 @@ from streamproc_benchmarks.figures import Verdict
 from streamproc_benchmarks.plots import SERIES, draw
 from streamproc_benchmarks.reportfile import Report
 from streamproc_benchmarks.statistics import spread
-from streamproc_benchmarks.tables import environment_lines, show_limit, show_number, show_range
+from streamproc_benchmarks.tables import environment_lines, show_limit, show_measured, show_number
 
 __all__ = ["make_page", "write_page"]
 
@@ -105,7 +105,7 @@ def _bars(body: Element, reports: Mapping[str, Report]) -> None:
     table = _table(body, columns, "scroll bars")
     for scenario, report in reports.items():
         for bar in report.bars:
-            measured = show_range(spread(bar.values))
+            measured = show_measured(bar)
             row = _row(table, (scenario, bar.what, show_limit(bar), measured))
             cell = _text(row, "td", bar.verdict, _CLASSES[bar.verdict])
             if bar.unjudged:

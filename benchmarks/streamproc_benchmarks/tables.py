@@ -18,9 +18,11 @@ __all__ = [
     "environment_lines",
     "new_table",
     "show_limit",
+    "show_measured",
     "show_number",
     "show_range",
     "show_spread",
+    "show_stacked",
 ]
 
 _STYLES: Final[dict[Verdict, str]] = {"met": "green", "NOT met": "bold red", "not judged": "yellow"}
@@ -35,10 +37,21 @@ def new_table(title: str, columns: Sequence[str], subject: str = "consumer") -> 
     return table
 
 
-def show_spread(values: Sequence[float], form: str) -> str:
-    """Return the median over the least and the greatest, on two lines."""
-    found = spread(values)
-    return f"{found.median:{form}}\n{found.least:{form}}-{found.greatest:{form}}"
+def show_spread(values: Sequence[float], form: str = "") -> str:
+    """Return what `show_stacked` does of their spread."""
+    return show_stacked(spread(values), form)
+
+
+def show_stacked(found: Spread, form: str = "") -> str:
+    """Return the median over the least and the greatest, on two lines; of one value itself alone.
+
+    Without a form, numbers are shown as `show_number` does.
+    """
+    median, least, greatest = [
+        format(value, form) if form else show_number(value)
+        for value in (found.median, found.least, found.greatest)
+    ]
+    return median if found.rounds == 1 else f"{median}\n{least}-{greatest}"
 
 
 def show_range(found: Spread) -> str:
@@ -54,6 +67,11 @@ def show_limit(bar: Bar) -> str:
     """Return what is to be reached, such as ``<= 150 MB``."""
     sign = ">=" if bar.better == "more" else "<="
     return f"{sign} {show_number(bar.limit)} {bar.unit}".rstrip()
+
+
+def show_measured(bar: Bar) -> str:
+    """Return what was measured against it; nothing if nothing was."""
+    return show_range(spread(bar.values)) if bar.values else ""
 
 
 def bars_table(bars: Sequence[Bar]) -> Table:
@@ -72,7 +90,7 @@ def bars_table(bars: Sequence[Bar]) -> Table:
         table.add_row(
             bar.what,
             show_limit(bar),
-            show_range(spread(bar.values)),
+            show_measured(bar),
             Text(bar.verdict, style=_STYLES[bar.verdict]),
         )
     return table

@@ -134,17 +134,12 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def bars(self) -> list[Bar]:
-        """Ratios, round by round, of what took turns in this run."""
+        """Ratios, round by round, of what took turns in this run, or was to."""
+        there = self.rounds.keys() | self.not_run.keys()
         return [
-            Bar(
-                what=f"{what}, {_CLOCKS[clock]}",
-                better="more",
-                limit=least,
-                values=ratios(self._rates(ours, clock), self._rates(other, clock)),
-                unjudged=self._not_their_own(ours, other) if clock == "wall" else "",
-            )
+            self._bar(f"{what}, {_CLOCKS[clock]}", ours, other, least, clock)
             for what, ours, other, least, clocks in _RATIOS
-            if ours in self.rounds and other in self.rounds
+            if ours in there and other in there
             for clock in clocks
         ]
 
@@ -180,6 +175,15 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
                 "rates are too low by that and CPU times less sure; run again on a quiet machine."
             )
         return notes
+
+    def _bar(self, what: str, ours: str, other: str, least: float, clock: _Clock) -> Bar:
+        missing = [name for name in (ours, other) if name not in self.rounds]
+        if missing:
+            unjudged, values = f"{' and '.join(missing)} was not run", []
+        else:
+            unjudged = self._not_their_own(ours, other) if clock == "wall" else ""
+            values = ratios(self._rates(ours, clock), self._rates(other, clock))
+        return Bar(what=what, better="more", limit=least, values=values, unjudged=unjudged)
 
     def _rates(self, consumer: str, clock: _Clock) -> list[float]:
         if clock == "cpu":

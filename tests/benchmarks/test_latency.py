@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from streamproc_benchmarks.figures import Bar
-from streamproc_benchmarks.latency import Capacity, Latency, LatencyRound, latency_round
+from streamproc_benchmarks.latency import (
+    Capacity,
+    Latency,
+    LatencyRound,
+    latency_round,
+    print_latency,
+)
 from streamproc_benchmarks.measurement import Mark
 from streamproc_benchmarks.open_loop import Offered, ShardLoad
 from streamproc_benchmarks.progress import Consumed, DoneBatch
@@ -124,3 +133,7 @@ def test_a_capacity_that_is_the_servers_is_called_that() -> None:
     ]
     (caveat,) = found.caveats()
     assert "the bottleneck in 1 of 2 runs" in caveat
+    assert [bar.verdict for bar in found.bars()] == ["not judged", "not judged"]
+    out = io.StringIO()
+    print_latency(found, Console(file=out, width=120))
+    assert "the server's" in out.getvalue()

@@ -10,8 +10,10 @@ from rich.console import Console
 
 from streamproc_benchmarks.load import Published
 from streamproc_benchmarks.measurement import Bottleneck, Mark
+from streamproc_benchmarks.page import make_page
 from streamproc_benchmarks.progress import Consumed, DoneBatch
 from streamproc_benchmarks.runs import check
+from streamproc_benchmarks.tables import bars_table
 from streamproc_benchmarks.throughput import (
     Throughput,
     ThroughputRound,
@@ -19,6 +21,7 @@ from streamproc_benchmarks.throughput import (
     throughput_round,
 )
 from streamproc_benchmarks.verification import CountsWrong
+from tests.benchmarks.making import a_report
 
 RATE = 100.0
 COUNT = 400
@@ -194,6 +197,16 @@ def test_a_consumer_that_could_not_run_is_named_with_the_reason() -> None:
     found = compared(noop=rounds_of(10))
     found = msgspec.structs.replace(found, not_run={"kcl": "there is no java"})
     assert found.caveats() == ["kcl: NOT run: there is no java"]
+    (bar,) = found.bars()
+    assert (bar.what, bar.verdict, bar.unjudged) == (
+        "no-op worker / KCL on Java, records/CPU s",
+        "not judged",
+        "kcl was not run",
+    )
+    out = io.StringIO()
+    Console(file=out, width=120).print(bars_table([bar]))
+    assert ">= 1.15" in out.getvalue()
+    assert "not judged" in make_page({"throughput": a_report(bars=[bar])})
 
 
 def test_a_run_is_checked_against_what_was_published() -> None:
