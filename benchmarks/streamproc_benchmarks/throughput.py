@@ -145,6 +145,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
     def charts(self) -> list[Chart]:
         """Draw both rates, consumer by consumer."""
+        if not self.rounds:
+            return []
         bound = [consumer for consumer in self.rounds if self._server_bound(consumer)]
         return [
             SpreadChart(
