@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamproc.cli.options import overrides_of
 from streamproc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "SeedOption",
     "ShardsOption",
     "WarmUpOption",
+    "checked_settings",
     "chosen_consumers",
     "say",
 ]
@@ -74,6 +76,20 @@ def chosen_consumers(given: list[str] | None) -> list[ConsumerName]:
         if name not in CONSUMERS:
             raise ConfigError(f"--consumer {name}: there are {', '.join(CONSUMERS)}")
     return [name for name in CONSUMERS if not given or name in given]
+
+
+def checked_settings(assignments: list[str] | None) -> dict[str, Any]:
+    """Return the workers' settings that differ from the defaults.
+
+    Raises:
+        ConfigError: one is wrong; found here, before streams are filled for workers that will not
+            start.
+    """
+    from streamproc.settings import load_config
+
+    settings = overrides_of(assignments)
+    load_config(None, {}, settings)
+    return settings
 
 
 def say(text: str) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.loop import run_loop
-from streamproc.cli.options import SetOption, overrides_of
+from streamproc.cli.options import SetOption
 from streamproc.errors import ConfigError
-from streamproc_benchmarks.options import BarsOption, JsonOption, OutOption
+from streamproc_benchmarks.options import BarsOption, JsonOption, OutOption, checked_settings
 
 __all__ = ["idle"]
 
@@ -31,7 +31,7 @@ def idle(
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
 
-    settings = overrides_of(assignments)
+    settings = checked_settings(assignments)
     interval = load_config(None, {}, settings).read.idle_poll_interval
     if seconds < 2 * interval:
         raise ConfigError(

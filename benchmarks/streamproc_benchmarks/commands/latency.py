@@ -19,6 +19,7 @@ from streamproc_benchmarks.options import (
     SeedOption,
     ShardsOption,
     WarmUpOption,
+    checked_settings,
     chosen_consumers,
     say,
 )
@@ -55,7 +56,7 @@ def latency(
     names = chosen_consumers(consumer)
     plan = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed, assignments)
     output, console = Output(out, json, judge=bars), Console()
-    settings = overrides_of(assignments)
+    settings = checked_settings(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
     print_latency(found, console)
     report = make_report("latency", found, print_latency, environment, seed=seed, settings=settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from streamproc.cli.loop import run_loop
-from streamproc.cli.options import SetOption, overrides_of
+from streamproc.cli.options import SetOption
 from streamproc_benchmarks.commands.latency import latency_plan
 from streamproc_benchmarks.options import (
     ConsumerOption,
@@ -21,6 +21,7 @@ from streamproc_benchmarks.options import (
     SeedOption,
     ShardsOption,
     WarmUpOption,
+    checked_settings,
     chosen_consumers,
     say,
 )
@@ -66,7 +67,7 @@ def quick(
     )
     # A short look shows the bars; it is too short to fail anybody by them.
     output, console = Output(out, None, judge=False), Console()
-    settings = overrides_of(assignments)
+    settings = checked_settings(assignments)
     environment, throughput, latency = run_loop(_measure(work, wait, limit, settings))
     print_throughput(throughput, console)
     print_latency(latency, console)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamproc.cli.loop import run_loop
-from streamproc.cli.options import SetOption, overrides_of
+from streamproc.cli.options import SetOption
 from streamproc_benchmarks.options import (
     BarsOption,
     ConsumerOption,
@@ -16,6 +16,7 @@ from streamproc_benchmarks.options import (
     RoundsOption,
     SeedOption,
     ShardsOption,
+    checked_settings,
     chosen_consumers,
     say,
 )
@@ -54,7 +55,7 @@ def throughput(
         seed=seed,
     )
     output, console = Output(out, json, judge=bars), Console()
-    settings = overrides_of(assignments)
+    settings = checked_settings(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
     print_throughput(found, console)
     report = make_report(
