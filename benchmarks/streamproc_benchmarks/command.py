@@ -12,6 +12,7 @@ from streamproc_benchmarks.commands.dedupe import dedupe
 from streamproc_benchmarks.commands.idle import idle
 from streamproc_benchmarks.commands.latency import latency
 from streamproc_benchmarks.commands.quick import quick
+from streamproc_benchmarks.commands.recovery import recovery
 from streamproc_benchmarks.commands.steps import codec, windows
 from streamproc_benchmarks.commands.throughput import throughput
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.callback()(quick)
 app.command()(throughput)
 app.command()(latency)
+app.command()(recovery)
 app.command()(idle)
 app.command()(dedupe)
 app.command()(codec)

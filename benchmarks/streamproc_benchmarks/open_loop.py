@@ -118,12 +118,13 @@ class OpenLoop:
         """Send them until there are no more, or until cancelled."""
         left, size = iter(records), self._schedule.group
         for number in itertools.count():
-            group = list(itertools.islice(left, size))
-            if not group:
-                return
             due = self._schedule.due(number)
             # Also when late: the servers share this loop.
             await self._sleep(max(0.0, due - self._clock()))
+            # Taken only now, so that a run that is cancelled leaves no record taken and not sent.
+            group = list(itertools.islice(left, size))
+            if not group:
+                return
             self._send(group, due)
 
     def offered(self) -> Offered:

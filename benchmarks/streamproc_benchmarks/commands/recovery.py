@@ -1,0 +1,88 @@
+"""`streamproc bench recovery`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption, overrides_of
+from streamproc.errors import ConfigError
+from streamproc_benchmarks.options import (
+    BarsOption,
+    JsonOption,
+    OutOption,
+    SeedOption,
+    ShardsOption,
+    say,
+)
+
+if TYPE_CHECKING:
+    from streamproc_benchmarks.recovery_round import EventName
+
+__all__ = ["recovery"]
+
+
+def recovery(
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event", help="kill, stop, redis, split or merge; repeatable. [default: all]"
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Records a second to offer.", min=1)] = 5_000,
+    rounds: Annotated[int, typer.Option(help="Rounds; events take turns.", min=1)] = 3,
+    shards: ShardsOption = 4,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=2)] = 2,
+    settle: Annotated[
+        float, typer.Option(help="Seconds of steady load before the event.", min=0.2)
+    ] = 5,
+    limit: Annotated[
+        float, typer.Option(help="Seconds after the event that recovery may take.", min=1)
+    ] = 60,
+    redis_away: Annotated[
+        float, typer.Option(help="Seconds that Redis stays away when it is killed.", min=0)
+    ] = 2,
+    seed: SeedOption = 1,
+    out: OutOption = None,
+    json: JsonOption = None,
+    bars: BarsOption = True,
+    assignments: SetOption = None,
+) -> None:
+    """Disturb a group of workers under a steady load: seconds until lag is as it was."""
+    from rich.console import Console
+
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.recovery import RecoveryPlan, measure_recovery, print_recovery
+    from streamproc_benchmarks.reportfile import make_report
+
+    if shards < workers:
+        raise ConfigError(f"--shards {shards}: must be at least --workers {workers}")
+    settings = overrides_of(assignments)
+    plan = RecoveryPlan(
+        events=_chosen_events(event),
+        rate=rate,
+        shards=shards,
+        workers=workers,
+        rounds=rounds,
+        seed=seed,
+        settle=settle,
+        limit=limit,
+        redis_away=redis_away,
+        settings=settings,
+    )
+    output, console = Output(out, json, judge=bars), Console()
+    environment, found = run_loop(measure_recovery(plan, say))
+    print_recovery(found, console)
+    report = make_report("recovery", found, seed=seed, settings=settings, environment=environment)
+    output.conclude([report], console)
+
+
+def _chosen_events(given: list[str] | None) -> list[EventName]:
+    from streamproc_benchmarks.recovery_round import EVENTS
+
+    for name in given or ():
+        if name not in EVENTS:
+            raise ConfigError(f"--event {name}: there are {', '.join(EVENTS)}")
+    return [name for name in EVENTS if not given or name in given]
