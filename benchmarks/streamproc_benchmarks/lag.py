@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from statistics import mean
 
 import msgspec
 
 __all__ = ["Recovered", "Sample", "first_commit", "recovery"]
 
-# A shard's poll now and then falls badly: a little above what was seen before is the same level.
-_TOLERANCE = 1.1
-_HOLD_S = 1.0
+# The sum of the shards' saw teeth has a mean that does not hang on how their polls fall, while its
+# peaks do. A second holds a few polls of each shard; what half as much lag again means is a
+# difference of milliseconds beside what a disturbance does.
+_WINDOW_S = 1.0
+_TOLERANCE = 1.5
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +47,13 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         first_commit_s: seconds from the event until every shard that it concerned had a commit.
         back_s: seconds from the event until lag was back at its level from before, and stayed.
-        level: the most lag that there was before.
-        peak: the most that there was after.
+        level: the mean lag before.
+        peak: the most lag after.
     """
 
     first_commit_s: float
     back_s: float
-    level: int
+    level: float
     peak: int
 
 
@@ -91,8 +94,8 @@ def recovery(
 ) -> Recovered | None:
     """Return how it went on after an event; None while it is too early to tell.
 
-    Lag is back once every shard has committed and no sample for a second is more than a tenth above
-    the most that there was before.
+    Lag is back at the first moment from which on its mean over any second is at most one and a half
+    times the mean from before the event.
 
     Args:
         samples: in order of time; those before the event say what the level is.
@@ -112,17 +115,30 @@ def recovery(
     known = [at for at in commits if at is not None]
     if len(known) < len(commits) or not known:
         return None
-    level = max(before)
+    level = mean(before)
     after = [sample for sample in samples if sample.at > event_at]
-    above = [at for at, sample in enumerate(after) if sample.lag > level * _TOLERANCE]
-    if above and above[-1] + 1 == len(after):
+    means = _means(after)
+    if not means or after[-1].at < max(known) + _WINDOW_S:
         return None
-    back_at = after[above[-1] + 1].at if above else event_at
-    if after[-1].at < max(back_at, *known) + _HOLD_S:
+    above = [at for at, over in enumerate(means) if over > level * _TOLERANCE]
+    if above and above[-1] + 1 == len(means):
         return None
     return Recovered(
         first_commit_s=max(known) - event_at,
-        back_s=back_at - event_at,
+        back_s=after[above[-1] + 1].at - event_at if above else 0.0,
         level=level,
         peak=max(sample.lag for sample in after),
     )
+
+
+def _means(samples: Sequence[Sample]) -> list[float]:
+    """Return the mean lag over the second that begins with each sample, while it lasts."""
+    sums = [0, *accumulate(sample.lag for sample in samples)]
+    means, end = [], 0
+    for begin, sample in enumerate(samples):
+        if samples[-1].at < sample.at + _WINDOW_S:
+            break
+        while end < len(samples) and samples[end].at <= sample.at + _WINDOW_S:
+            end += 1
+        means.append((sums[end] - sums[begin]) / (end - begin))
+    return means

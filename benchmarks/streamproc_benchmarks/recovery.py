@@ -72,8 +72,8 @@ class RecoveryRound(msgspec.Struct, frozen=True, kw_only=True):
         affected: the shards of the worker that ended, all of them, or the new ones of a reshard.
         took_s: until the worker was gone, or Redis answered again.
         first_commit_s: until the last of the affected shards had a commit again, by its new owner.
-        back_s: until lag was back at `level`, and stayed for a second.
-        level, peak: records of lag, the most before and the most after.
+        back_s: until lag was back: over any second at most half above `level` in the mean.
+        level, peak: records of lag, the mean before and the most after.
         published, took_effect, lost, duplicated, reordered: counts of records, by their effects.
         redelivered: records that came again after they had taken effect, and were left out.
         sent: records a second that the generator sent.
@@ -85,7 +85,7 @@ class RecoveryRound(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float
     first_commit_s: float
     back_s: float
-    level: int
+    level: float
     peak: int
     published: int
     took_effect: int
@@ -141,7 +141,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
                     Moment(_median(rounds, "first_commit_s"), "first commit"),
                     Moment(_median(rounds, "back_s"), "lag is back"),
                 ],
-                limits={"most before": _median(rounds, "level")},
+                limits={"mean before": _median(rounds, "level")},
             )
             for event, rounds in self.rounds.items()
         ]
@@ -225,9 +225,9 @@ def print_recovery(found: Recovery, console: Console) -> None:
     took = [one.took_s for one in found.rounds.get("redis", ())]
     console.print(
         "Medians over rounds, below them least-greatest. First commit: until every shard that the "
-        "event concerns had a commit again. Lag, in records, is back once it stays for a second "
-        "at what was the most before. Came again: records delivered anew after their commit, and "
-        f"left out.{f' Redis was away for {spread(took).median:.2f} s.' if took else ''}"
+        "event concerns had a commit again. Lag, in records, is back once its mean over any second "
+        "is at most half above the mean before. Came again: records delivered anew after their "
+        f"commit, and left out.{f' Redis was away for {spread(took).median:.2f} s.' if took else ''}"
     )
     console.print(
         f"Effects of {published:,} records, read from the states afterwards: none lost, none "

@@ -159,7 +159,9 @@ _EVENTS: Final[dict[EventName, Callable[[Stage, RoundSpec], Awaitable[_Event]]]]
 
 async def _round(spec: RoundSpec, directory: Path) -> Round:
     steps = Steps(_KEYS, spec.seed, spec.rate)
-    async with open_stage(directory, spec.shards, spec.worker_core, spec.settings) as stage:
+    async with open_stage(
+        directory, spec.shards, spec.worker_core, spec.settings, durable=True
+    ) as stage:
         for number in range(spec.workers):
             await stage.start_worker(f"worker-{number + 1}", use=_USE)
         await stage.until_shared(_START_S)

@@ -263,14 +263,14 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(
-    directory: Path, shards: int, core: int | None, settings: dict[str, Any]
+    directory: Path, shards: int, core: int | None, settings: dict[str, Any], *, durable: bool
 ) -> AsyncIterator[Stage]:
     """Start the servers; whatever was started ends with the context.
 
-    Redis keeps an append-only file, synced at every write, so that a kill loses nothing.
+    A durable Redis keeps an append-only file, synced at every write, so that a kill loses nothing.
     """
     async with (
-        EmbeddedRedis(appendonly=True) as store,
+        EmbeddedRedis(appendonly=durable) as store,
         LocalKinesis() as kinesis,
         redis.asyncio.Redis.from_url(
             store.url,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import median
+from typing import TypeVar
 
 import msgspec
 
-__all__ = ["Spread", "percentile", "ratios", "spread"]
+__all__ = ["Spread", "percentile", "ratios", "spread", "thinned"]
+
+T = TypeVar("T")
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -59,3 +62,10 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
     if not all(base):
         raise ValueError("a base of zero")
     return [value / other for value, other in zip(values, base, strict=True)]
+
+
+def thinned(series: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` of a series, evenly spaced, the first and the last among them."""
+    if len(series) <= most:
+        return list(series)
+    return [series[round(at * (len(series) - 1) / (most - 1))] for at in range(most)]

@@ -1,0 +1,97 @@
+"""`streamproc bench soak`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption, overrides_of
+from streamproc_benchmarks.options import (
+    BarsOption,
+    OutOption,
+    SeedOption,
+    ShardsOption,
+    say,
+)
+
+__all__ = ["soak"]
+
+
+def soak(
+    part: Annotated[
+        Literal["overload", "replay", "both"], typer.Option(help="What to run.")
+    ] = "both",
+    factor: Annotated[
+        float, typer.Option(help="Times its capacity that the worker is offered.", min=1)
+    ] = 10,
+    seconds: Annotated[float, typer.Option(help="Seconds of overload.", min=3)] = 300,
+    service: Annotated[
+        float, typer.Option(help="Seconds that a handler waits under overload.", min=0.001)
+    ] = 0.1,
+    capacity_seconds: Annotated[
+        float, typer.Option(help="Seconds for which capacity is measured.", min=1)
+    ] = 15,
+    hours: Annotated[float, typer.Option(help="Hours of events to replay.", min=0.001)] = 8,
+    per_second: Annotated[
+        float, typer.Option(help="Events in a second of event time.", min=1)
+    ] = 500,
+    ahead: Annotated[
+        int, typer.Option(help="Records kept ready for the worker in a replay.", min=1_000)
+    ] = 200_000,
+    limit: Annotated[float, typer.Option(help="Seconds that a replay may take.", min=1)] = 3_600,
+    shards: ShardsOption = 4,
+    seed: SeedOption = 1,
+    out: OutOption = None,
+    bars: BarsOption = True,
+    assignments: SetOption = None,
+) -> None:
+    """Load a worker far over its capacity, and with hours of events: does its memory stay?"""
+    from rich.console import Console
+
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.soak import (
+        OverloadPlan,
+        ReplayPlan,
+        measure_overload,
+        measure_replay,
+        print_overload,
+        print_replay,
+    )
+
+    output, console = Output(out, None, judge=bars), Console()
+    settings = overrides_of(assignments)
+    reports = []
+    if part != "replay":
+        overload_plan = OverloadPlan(
+            factor=factor,
+            seconds=seconds,
+            service=service,
+            capacity_seconds=capacity_seconds,
+            shards=shards,
+            seed=seed,
+            settings=settings,
+        )
+        environment, overload = run_loop(measure_overload(overload_plan, say))
+        print_overload(overload, console)
+        reports.append(
+            make_report("overload", overload, seed=seed, settings=settings, environment=environment)
+        )
+    if part != "overload":
+        replay_plan = ReplayPlan(
+            hours=hours,
+            per_second=per_second,
+            ahead=ahead,
+            limit=limit,
+            shards=shards,
+            seed=seed,
+            settings=settings,
+        )
+        environment, replay = run_loop(measure_replay(replay_plan, say))
+        print_replay(replay, console)
+        reports.append(
+            make_report("replay", replay, seed=seed, settings=settings, environment=environment)
+        )
+    output.conclude(reports, console)
