@@ -9,14 +9,20 @@ from statistics import median, quantiles
 
 import msgspec
 
+from streamproc.errors import StreamprocError
 from streamproc_benchmarks.statistics import thinned
 
-__all__ = ["Growth", "Memory", "growth", "resident_mb"]
+__all__ = ["Growth", "Memory", "TooShort", "growth", "resident_mb"]
 
 # Pairs of 200 points are 20,000: the median of their slopes is exact enough, and quick.
 _POINTS = 200
+_LEAST_SAMPLES = 10
 # What a memory allocator keeps or gives back at once, whatever the program does.
 _LEAST_SCATTER_MB = 1.0
+
+
+class TooShort(StreamprocError):
+    """A run that says nothing about its memory."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +48,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         """Return how memory grew from `start` seconds on.
 
         Raises:
-            ValueError: there are too few samples to tell.
+            TooShort: there are too few samples to tell.
         """
         pairs = zip(self.at, self.rss_mb, strict=True)
         return growth([(at, mb) for at, mb in pairs if at >= start])
@@ -73,10 +79,13 @@ def growth(samples: Sequence[tuple[float, float]]) -> Growth:
         samples: (seconds, MB), in order of time.
 
     Raises:
-        ValueError: there are fewer than ten samples, or no time between them.
+        TooShort: there are fewer than ten samples, or no time between them.
     """
-    if len(samples) < 10 or samples[-1][0] <= samples[0][0]:
-        raise ValueError(f"{len(samples)} samples do not tell whether memory grows")
+    if len(samples) < _LEAST_SAMPLES or samples[-1][0] <= samples[0][0]:
+        raise TooShort(
+            f"{len(samples)} samples do not tell whether memory grows: it needs "
+            f"{_LEAST_SAMPLES} after the first third; let it run for longer"
+        )
     points = thinned(samples, _POINTS)
     slope = median(
         (later[1] - earlier[1]) / (later[0] - earlier[0])

@@ -223,11 +223,12 @@ def print_recovery(found: Recovery, console: Console) -> None:
     console.print(table)
     published = sum(one.published for rounds in found.rounds.values() for one in rounds)
     took = [one.took_s for one in found.rounds.get("redis", ())]
+    away = f" Redis was away for {spread(took).median:.2f} s." if took else ""
     console.print(
         "Medians over rounds, below them least-greatest. First commit: until every shard that the "
         "event concerns had a commit again. Lag, in records, is back once its mean over any second "
         "is at most half above the mean before. Came again: records delivered anew after their "
-        f"commit, and left out.{f' Redis was away for {spread(took).median:.2f} s.' if took else ''}"
+        f"commit, and left out.{away}"
     )
     console.print(
         f"Effects of {published:,} records, read from the states afterwards: none lost, none "

@@ -330,6 +330,7 @@ async def measure_replay(plan: ReplayPlan, say: Say) -> tuple[Environment, Repla
 
     Raises:
         CountsWrong: a record's effect was lost, doubled or reordered.
+        TooShort: there were too few events to tell anything.
     """
     cores = choose_cores()
     say(f"replay: {plan.events:,} events, {plan.hours:g} h at {plan.per_second:g}/s")

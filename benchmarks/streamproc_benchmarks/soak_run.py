@@ -32,7 +32,7 @@ __all__ = ["CapacityRun", "OverloadRun", "OverloadSpec", "ReplayRun", "ReplaySpe
 
 _KEYS: Final = 1_000
 _START_S: Final = 60.0
-_SAMPLE_S: Final = 0.25
+_SAMPLE_S: Final = 0.1
 _APPENDED: Final = 500
 _SLOW: Final = "streamproc_benchmarks.effects:SlowEffectsProcessor"
 _QUICK: Final = "streamproc_benchmarks.effects:EffectsProcessor"
@@ -290,7 +290,7 @@ async def _fill(stage: Stage, steps: Steps, spec: ReplaySpec) -> None:
     while made < spec.events:
         done = stage.samples[-1].committed if stage.samples else 0
         if made - done >= spec.ahead:
-            await asyncio.sleep(_SAMPLE_S / 10)
+            await asyncio.sleep(_SAMPLE_S / 4)
             continue
         count = min(_APPENDED, spec.events - made)
         stage.stream.append(itertools.islice(steps, count))
