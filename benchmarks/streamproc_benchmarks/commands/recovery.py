@@ -75,7 +75,9 @@ def recovery(
     output, console = Output(out, json, judge=bars), Console()
     environment, found = run_loop(measure_recovery(plan, say))
     print_recovery(found, console)
-    report = make_report("recovery", found, seed=seed, settings=settings, environment=environment)
+    report = make_report(
+        "recovery", found, print_recovery, environment, seed=seed, settings=settings
+    )
     output.conclude([report], console)
 
 

@@ -77,7 +77,9 @@ def soak(
         environment, overload = run_loop(measure_overload(overload_plan, say))
         print_overload(overload, console)
         reports.append(
-            make_report("overload", overload, seed=seed, settings=settings, environment=environment)
+            make_report(
+                *("overload", overload, print_overload, environment), seed=seed, settings=settings
+            )
         )
     if part != "overload":
         replay_plan = ReplayPlan(
@@ -92,6 +94,6 @@ def soak(
         environment, replay = run_loop(measure_replay(replay_plan, say))
         print_replay(replay, console)
         reports.append(
-            make_report("replay", replay, seed=seed, settings=settings, environment=environment)
+            make_report("replay", replay, print_replay, environment, seed=seed, settings=settings)
         )
     output.conclude(reports, console)
