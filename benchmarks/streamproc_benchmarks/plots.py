@@ -185,20 +185,12 @@ def _label(axis: Any, unit: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_label_text(unit)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show_number(value)))
 
 
 def _legend(axes: Axes) -> None:
     if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(loc="best", fontsize=8)
-
-
-def _tick(value: float) -> str:
-    """Return it without zeros at the end: 0.25, 146, 17.5k, 1M."""
-    for size, suffix in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{suffix}"
-    return f"{value:.4g}"
 
 
 def _colour(place: int) -> str:

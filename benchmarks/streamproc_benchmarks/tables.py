@@ -109,11 +109,8 @@ def environment_lines(environment: Environment, seed: int | None) -> list[str]:
 
 
 def show_number(value: float) -> str:
-    """Return it with some four digits: 0.613, 12.8, 146, 4,024, 176.7k."""
-    for bound, shown in ((1e6, f"{value / 1e6:.4g}M"), (1e4, f"{value / 1e3:.4g}k")):
-        if abs(value) >= bound:
-            return shown
-    for bound, form in ((100.0, ",.0f"), (10.0, ".1f"), (1.0, ".2f")):
-        if abs(value) >= bound:
-            return format(value, form)
-    return format(value, ".3g")
+    """Return it with four digits at most: 0.6131, 12.8, 4024, 176.7k, 1.2M."""
+    for least, size, suffix in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:.4g}{suffix}"
+    return f"{value:.4g}"

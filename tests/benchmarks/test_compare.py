@@ -148,7 +148,7 @@ def test_figures_of_one_side_are_named() -> None:
     text = show(found)
     assert "only in A: idle.speed" in text
     assert "only in B: soak.speed" in text
-    assert "1.00-3.00" in text
+    assert "1-3" in text
 
 
 def test_reports_without_a_common_figure_are_refused() -> None:
