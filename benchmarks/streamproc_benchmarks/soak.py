@@ -129,8 +129,9 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
                 limit=self.bound_mb,
                 unit="MB",
                 values=[self.memory.peak_mb],
+                unjudged=self._not_sent(),
             ),
-            _flat(what, self.growth),
+            _flat(what, self.growth, self._not_sent()),
         ]
 
     def charts(self) -> list[Chart]:
@@ -149,15 +150,18 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
 
     def caveats(self) -> list[str]:
         """Say where the load was not what it was to be, and where no bar was set."""
-        notes = []
-        if self.sent < _SENT_SHARE * self.offered:
-            notes.append(f"Of the offered {self.offered:,.0f}/s only {self.sent:,.0f}/s were sent.")
+        notes = [self._not_sent()] if self._not_sent() else []
         if self.seconds < _FULL_SECONDS:
             notes.append(
                 f"The bars are set for {_FULL_SECONDS:g} s over capacity; here are "
                 f"{self.seconds:g} s."
             )
         return notes
+
+    def _not_sent(self) -> str:
+        if self.sent >= _SENT_SHARE * self.offered:
+            return ""
+        return f"Of the offered {self.offered:,.0f}/s only {self.sent:,.0f}/s were sent."
 
 
 class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -451,13 +455,14 @@ def _figure(name: str, unit: str, value: float, caveat: str) -> Figure:
     return Figure(name=f"soak.{name}", unit=unit, better="less", values=[value], caveat=caveat)
 
 
-def _flat(what: str, growth: Growth) -> Bar:
+def _flat(what: str, growth: Growth, unjudged: str = "") -> Bar:
     return Bar(
         what=f"{what}: growth of memory after a third (scatter)",
         better="less",
         limit=growth.scatter_mb,
         unit="MB",
         values=[growth.grown_mb],
+        unjudged=unjudged,
     )
 
 

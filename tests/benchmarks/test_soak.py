@@ -25,11 +25,13 @@ MEMORY = Memory(
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 
-def overload(seconds: float = 300.0, bound: float = 200.0, grown: float = 0.5) -> Overload:
+def overload(
+    seconds: float = 300.0, bound: float = 200.0, grown: float = 0.5, sent: float = 1_000.0
+) -> Overload:
     return Overload(
         capacity=100.0,
         offered=1_000.0,
-        sent=1_000.0,
+        sent=sent,
         committed_rate=99.0,
         seconds=seconds,
         base_mb=100.0,
@@ -66,6 +68,12 @@ def test_overload_is_judged_by_its_bound_and_by_being_flat() -> None:
     assert met(overload()) == [True, True]
     assert met(overload(bound=189.0)) == [False, True]
     assert met(overload(grown=2.1)) == [True, False]
+
+
+def test_an_overload_that_was_not_sent_is_not_judged() -> None:
+    bars = overload(grown=2.1, sent=900.0).bars()
+    assert [bar.verdict for bar in bars] == ["not judged"] * 2
+    assert overload(sent=900.0).caveats() == ["Of the offered 1,000/s only 900/s were sent."]
 
 
 def test_a_replay_is_judged_by_being_flat() -> None:
