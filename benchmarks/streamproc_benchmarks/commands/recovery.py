@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamproc.cli.loop import run_loop
-from streamproc.cli.options import SetOption, overrides_of
+from streamproc.cli.options import SetOption
 from streamproc.errors import ConfigError
 from streamproc_benchmarks.options import (
     BarsOption,
@@ -15,6 +15,7 @@ from streamproc_benchmarks.options import (
     OutOption,
     SeedOption,
     ShardsOption,
+    checked_settings,
     say,
 )
 
@@ -59,7 +60,7 @@ def recovery(
 
     if shards < workers:
         raise ConfigError(f"--shards {shards}: must be at least --workers {workers}")
-    settings = overrides_of(assignments)
+    settings = checked_settings(assignments)
     plan = RecoveryPlan(
         events=_chosen_events(event),
         rate=rate,

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import typer
 
 from streamproc.cli.loop import run_loop
-from streamproc.cli.options import SetOption, overrides_of
+from streamproc.cli.options import SetOption
 from streamproc_benchmarks.options import (
     BarsOption,
     OutOption,
     SeedOption,
     ShardsOption,
+    checked_settings,
     say,
 )
 
@@ -62,7 +63,7 @@ def soak(
     )
 
     output, console = Output(out, None, judge=bars), Console()
-    settings = overrides_of(assignments)
+    settings = checked_settings(assignments)
     reports = []
     if part != "replay":
         overload_plan = OverloadPlan(
