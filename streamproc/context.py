@@ -13,7 +13,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from streamproc.errors import ContextClosed, ProcessorError
-from streamproc.events.envelope import encode_envelope, epoch_seconds
+from streamproc.events.envelope import EnvelopeWriter, envelope_writer, epoch_seconds
 from streamproc.events.event import Event
 from streamproc.state.cell import StateCell
 from streamproc.state.counters import Counter, CounterCell
@@ -63,7 +63,7 @@ class Item(msgspec.Struct, gc=False, eq=False):
         return self.partition_key in parked and self.timer is None
 
 
-class Emission(NamedTuple):
+class Emission(msgspec.Struct, frozen=True, gc=False, eq=False):
     """An event that a handler emitted, encoded, buffered until the commit.
 
     Attributes:
@@ -166,8 +166,9 @@ class Context(Generic[S]):
         shard_id: the shard that the record came from.
     """
 
-    __slots__ = ("_cells", "_effects", "_item", "_key", "_ordinal", "_scheduled", "attempt",
-                 "group", "processor", "shard_id", "stream")  # fmt: skip
+    __slots__ = ("_cells", "_counters", "_effects", "_item", "_key", "_ordinal", "_person",
+                 "_scheduled", "_states", "_writers", "attempt", "group", "processor", "shard_id",
+                 "stream")  # fmt: skip
 
     def __init__(
         self,
@@ -184,6 +185,10 @@ class Context(Generic[S]):
         self.shard_id = shard_id
         self.attempt = attempt
         self._effects = effects
+        self._person = _person(processor)
+        self._writers: dict[type, EnvelopeWriter] = {}
+        self._states: States[S] = States(self)
+        self._counters = Counters(self)
         self._item: Item = None  # type: ignore[assignment]  # set by begin() before any call
         self._key: str | None = None
         self._cells: Mapping[Any, StateCell] = {}
@@ -215,12 +220,12 @@ class Context(Generic[S]):
     @property
     def states(self) -> States[S]:
         """The states of all keys that `keys=` returned, by those keys."""
-        return States(self)
+        return self._states
 
     @property
     def counters(self) -> Counters:
         """The counters of all keys that `counters=` returned, by those keys."""
-        return Counters(self)
+        return self._counters
 
     @property
     def key(self) -> str | None:
@@ -260,7 +265,7 @@ class Context(Generic[S]):
     @property
     def idempotency_key(self) -> str:
         """A key for calls to other systems: the same on every retry and replay of this event."""
-        return _digest(self.processor, self._item, b"call")
+        return self._digest(b"call")
 
     def emit(self, event: Event, *, key: str | None = None) -> str:
         """Buffer an event for the outbox; return its id, which every replay gives again.
@@ -272,18 +277,10 @@ class Context(Generic[S]):
         """
         self._ordinal += 1
         item, event_class = self._item, type(event)
-        emission_id = _digest(self.processor, item, b"%d" % self._ordinal)
+        emission_id = self._digest(b"%d" % self._ordinal)
         if key is None:
             key = self._key if self._key is not None else item.partition_key
-        # Encoded here, so that an event that cannot be written is its own handler's failure.
-        data = encode_envelope(
-            id=emission_id,
-            source=f"streamproc/{self.group}/{self.processor}",
-            type=event_class.__event_type__,
-            version=event_class.__event_version__,
-            time=item.time,
-            data=event,
-        )
+        writer = self._writers.get(event_class) or self._writer(event_class)
         fields = (
             "id",
             emission_id,
@@ -294,7 +291,8 @@ class Context(Generic[S]):
             "cause",
             item.event_id,
             "data",
-            data,
+            # Encoded here, so that an event that cannot be written is its own handler's failure.
+            writer.encode(emission_id, item.time, event),
         )
         self._effects.emissions.append(Emission(item.order, self.processor, fields))
         return emission_id
@@ -330,7 +328,7 @@ class Context(Generic[S]):
             data=msgspec.Raw(msgspec.json.encode(event)),
             key=item.partition_key,
             hash=hash_key(item.partition_key),
-            nonce=_digest(self.processor, item, b"timer %d" % self._scheduled),
+            nonce=self._digest(b"timer %d" % self._scheduled),
         )
         self._set(timer.id, timer)
 
@@ -343,6 +341,17 @@ class Context(Generic[S]):
             ProcessorError: `id` cannot be used.
         """
         self._set(id, None)
+
+    def _writer(self, event_class: type[Event]) -> EnvelopeWriter:
+        source = f"streamproc/{self.group}/{self.processor}"
+        name, version = event_class.__event_type__, event_class.__event_version__
+        writer = self._writers[event_class] = envelope_writer(source, name, version)
+        return writer
+
+    def _digest(self, part: bytes) -> str:
+        """Return an id that this event leads to in every run, of `part` in this processor."""
+        key = self._item.digest
+        return blake2b(part, digest_size=16, key=key, person=self._person).hexdigest()
 
     def _set(self, id: str, timer: Timer | None) -> None:
         if not id or not id.isprintable():
@@ -390,10 +399,6 @@ class _ClosedContext(Context[Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         getattr(self, name)
-
-
-def _digest(processor: str, item: Item, part: bytes) -> str:
-    return blake2b(part, digest_size=16, key=item.digest, person=_person(processor)).hexdigest()
 
 
 @lru_cache(maxsize=256)

@@ -327,7 +327,9 @@ def key_text(key: Key) -> str:
     if isinstance(key, str):
         text = key if "|" not in key and "%" not in key else _escape(key)
     else:
-        text = "|".join([_escape(part) for part in key])
+        text = "|".join(key)
+        if "%" in text or text.count("|") != len(key) - 1:
+            text = "|".join([_escape(part) for part in key])
     if not text.isascii():
         text.encode()
     return text

@@ -46,7 +46,18 @@ class PaymentAuthorizedV1(Event, type="PaymentAuthorized", version=1, id="paymen
 
     def upcast(self) -> PaymentAuthorized:
         """Return version 2; what version 1 did not say stays unknown."""
-        return PaymentAuthorized(**{name: getattr(self, name) for name in self.__struct_fields__})
+        return PaymentAuthorized(
+            payment_id=self.payment_id,
+            card_id=self.card_id,
+            customer_id=self.customer_id,
+            terminal_id=self.terminal_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            ip=self.ip,
+            device_id=self.device_id,
+            geo=self.geo,
+            channel=self.channel,
+        )
 
 
 class PaymentAuthorized(

@@ -116,12 +116,9 @@ class FraudProcessor(Processor[Card]):
     def judge(self, payment: PaymentAuthorized, ctx: Context[Card]) -> None:
         """Take the payment into what is known, and decide on it."""
         force = self.live.in_force
-        decider = force.decider
         values = self._values(payment, ctx, force)
-        score = nan
-        if decider.needs_score:
-            (score,) = decider.scores([values])
-        self._tell(payment, ctx, decider, values, score)
+        decider = force.decider
+        self._tell(payment, ctx, decider, values, decider.score(values))
 
     @on(FraudLabelConfirmed, key="card_id", counters="label_keys")
     def confirm(self, label: FraudLabelConfirmed, ctx: Context[Card]) -> None:
@@ -141,7 +138,7 @@ class FraudProcessor(Processor[Card]):
             self.ignored_places += 1
         frame = self.features.take(payment, time_us, ctx.state, ctx.counters)
         try:
-            return [read(frame) for read in force.reads]
+            return force.read(frame)
         finally:
             frame.release()
 
@@ -282,16 +279,17 @@ def _event_time_us(payment: PaymentAuthorized, ctx: Context[Card]) -> int:
     if payment.authorized_at is not None:
         return _within_limits(_microseconds(payment.authorized_at), ctx)
     try:
-        return _within_limits(round(ctx.event_time * 1e6), ctx)
+        time_us = round(ctx.event_time * 1e6)
     except StreamprocError as error:
-        raise error if isinstance(error, Reject) else Reject("bad-time") from error
+        raise Reject("bad-time") from error
+    return _within_limits(time_us, ctx)
 
 
 def _within_limits(time_us: int, ctx: Context[Card]) -> int:
-    time = time_us / 1e6
-    if time > ctx.arrival_time + AHEAD_LIMIT:
+    time, arrival = time_us / 1e6, ctx.arrival_time
+    if time > arrival + AHEAD_LIMIT:
         raise Reject("time-ahead")
-    if time < ctx.arrival_time - BEHIND_LIMIT:
+    if time < arrival - BEHIND_LIMIT:
         raise Reject("time-behind")
     return time_us
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from streamproc.errors import DecodeError
 
-__all__ = ["Envelope", "encode_envelope", "epoch_seconds", "read_envelope", "split_type"]
+__all__ = ["Envelope", "EnvelopeWriter", "encode_envelope", "envelope_writer", "epoch_seconds",
+           "read_envelope", "split_type"]  # fmt: skip
 
 _TYPE = re.compile(r"^(?P<name>.+?)(?:\.v(?P<version>[1-9]\d*))?$", re.DOTALL)
 
@@ -32,18 +35,8 @@ class Envelope(msgspec.Struct, gc=False):
     time: str | None = None
 
 
-class _Outgoing(msgspec.Struct, omit_defaults=True):
-    specversion: str
-    id: str
-    source: str
-    type: str
-    data: msgspec.Struct | msgspec.Raw
-    time: str | None = None
-    datacontenttype: str = ""
-
-
 _decoder = msgspec.json.Decoder(Envelope)
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 read_envelope = _decoder.decode
 
 
@@ -71,6 +64,39 @@ def epoch_seconds(time: str) -> float:
     return moment.timestamp()
 
 
+class EnvelopeWriter:
+    """Writes the envelopes of one source's events of one type: id, time and payload differ.
+
+    What they share is put into JSON once; a struct for the envelope would cost more than the rest.
+    """
+
+    __slots__ = ("_after_id",)
+
+    def __init__(self, source: str, type: str, version: int) -> None:
+        wire_type = _encode(f"{type}.v{version}")
+        self._after_id = b',"source":%b,"type":%b,"data":' % (_encode(source), wire_type)
+
+    def encode(self, id: str, time: str | None, data: msgspec.Struct | msgspec.Raw) -> bytes:
+        """Return the structured JSON of an outgoing event."""
+        payload = _encode(data)
+        if time is None:
+            return b"".join((_BEFORE_ID, _encode(id), self._after_id, payload, _END))
+        moment = _encode(time)
+        return b"".join(
+            (_BEFORE_ID, _encode(id), self._after_id, payload, b',"time":', moment, _END)
+        )
+
+
+_BEFORE_ID: Final = b'{"specversion":"1.0","id":'
+_END: Final = b',"datacontenttype":"application/json"}'
+
+
+@lru_cache(maxsize=1_000)
+def envelope_writer(source: str, type: str, version: int) -> EnvelopeWriter:
+    """Return the writer of a source's events of a type."""
+    return EnvelopeWriter(source, type, version)
+
+
 def encode_envelope(
     *,
     id: str,
@@ -81,14 +107,4 @@ def encode_envelope(
     data: msgspec.Struct | msgspec.Raw,
 ) -> bytes:
     """Return the structured JSON of an outgoing event."""
-    return _encoder.encode(
-        _Outgoing(
-            specversion="1.0",
-            id=id,
-            source=source,
-            type=f"{type}.v{version}",
-            time=time,
-            datacontenttype="application/json",
-            data=data,
-        )
-    )
+    return envelope_writer(source, type, version).encode(id, time, data)

@@ -26,20 +26,22 @@ class Reading:
         event_type: the declared name, which scopes event ids.
         decoders: for each declared class, a function from payload bytes to an event of it.
         direct: the class to which payloads can be decoded within their envelope; None where there
-            are several, or an older version is upcast.
+            are several.
+        upcast: from an event of that class to the declared one; None where that is the same.
         id_field: the field that holds the event id; None takes the envelope's.
     """
 
-    __slots__ = ("classes", "decoders", "direct", "event_type", "id_field", "id_prefix")
+    __slots__ = ("classes", "decoders", "direct", "event_type", "id_field", "id_prefix", "upcast")
 
     def __init__(self, classes: Sequence[type[Event]], version: int) -> None:
         self.classes = tuple(classes)
         self.event_type = classes[0].__event_type__
         self.id_field = classes[0].__event_id__
         self.id_prefix = self.event_type.encode() + b"\0"
-        self.decoders = tuple(_decoder_for(cls, version) for cls in classes)
-        is_direct = len(classes) == 1 and classes[0].__event_version__ == version
-        self.direct = classes[0] if is_direct else None
+        wire_classes = [_class_of(cls, version) for cls in classes]
+        self.decoders = tuple(map(_decoder_for, classes, wire_classes))
+        self.direct = wire_classes[0] if len(classes) == 1 else None
+        self.upcast = _upcasts(classes[0], wire_classes[0]) if self.direct is not None else None
 
 
 class EventRegistry:
@@ -104,10 +106,8 @@ def _where(cls: type[Event]) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _decoder_for(cls: type[Event], version: int) -> Callable[[Any], Event]:
-    """Return bytes -> `cls` for payloads of `version`, through the upcasts in between."""
-    if version == cls.__event_version__:
-        return msgspec.json.Decoder(cls).decode
+def _class_of(cls: type[Event], version: int) -> type[Event]:
+    """Return `cls`, or the class that it supersedes, as which payloads of `version` are decoded."""
     step: type[Event] | None = cls
     while step is not None and step.__event_version__ != version:
         step = step.__supersedes__
@@ -117,12 +117,25 @@ def _decoder_for(cls: type[Event], version: int) -> Callable[[Any], Event]:
             f"{cls.__event_type__} version {version} is not known; {_where(cls)} reads version "
             f"{cls.__event_version__} and those it supersedes",
         )
-    decode = msgspec.json.Decoder(step).decode
+    return step
 
-    def upcasting(payload: Any) -> Event:
-        event: Event = decode(payload)
+
+def _upcasts(cls: type[Event], step: type[Event]) -> Callable[[Any], Any] | None:
+    """Return the way from events of `step` to `cls`; None where that is the same."""
+    if step is cls:
+        return None
+
+    def upcast(event: Event) -> Event:
         while type(event).__event_version__ < cls.__event_version__:
             event = event.upcast()
         return event
 
-    return upcasting
+    return upcast
+
+
+def _decoder_for(cls: type[Event], step: type[Event]) -> Callable[[Any], Event]:
+    """Return bytes -> `cls` for payloads that are decoded as `step`."""
+    decode, upcast = msgspec.json.Decoder(step).decode, _upcasts(cls, step)
+    if upcast is None:
+        return decode
+    return lambda payload: upcast(decode(payload))

@@ -19,7 +19,7 @@ from streamproc.pipeline.plans import Plan
 from streamproc.pipeline.routes import Counting, Routes, Target
 from streamproc.processor import key_text
 from streamproc.state.cache import CellCache
-from streamproc.state.cell import Codec, StateCell, Undoable
+from streamproc.state.cell import StateCell, Undoable
 from streamproc.state.counters import CounterCell
 from streamproc.state.keys import partition_of_key, partition_of_text
 
@@ -106,7 +106,12 @@ def decode_batch(
                 batch.unknown.append(record)
                 continue
             reading, payload = plan.reading, envelope.data
-            event = payload if is_direct else plan.decode(payload)
+            if not is_direct:
+                event = plan.decode(payload)
+            elif plan.upcast is None:
+                event = payload
+            else:
+                event = plan.upcast(payload)
             event_id = envelope.id if plan.id_of is None else plan.id_of(event)
             if not event_id:
                 raise _no_id(reading)
@@ -257,9 +262,14 @@ def make_call(target: Target, event: Any, cells: dict[str, StateCell], cache: Ce
     try:
         if target.key is not None:
             text = key_text(target.key(event))
-            if target.codec is None:
+            codec = target.codec
+            if codec is None:
                 return (target, event, text, _NO_CELLS)
-            return (target, event, text, {text: _cell(target, target.codec, text, cells, cache)})
+            name = target.prefix + text
+            cell = cells.get(name)
+            if cell is None:
+                cell = cells[name] = cache.get(name, codec)
+            return (target, event, text, {text: cell})
         if target.keys is None:
             return (target, event, None, _NO_CELLS)
         texts = {key: key_text(key) for key in target.keys(event)}
@@ -267,19 +277,14 @@ def make_call(target: Target, event: Any, cells: dict[str, StateCell], cache: Ce
         raise _bad_key(target, error) from error
     if target.codec is None:
         return (target, event, None, _NO_CELLS)
-    codec = target.codec
-    own = {key: _cell(target, codec, text, cells, cache) for key, text in texts.items()}
+    own = {}
+    for key, text in texts.items():
+        name = target.prefix + text
+        cell = cells.get(name)
+        if cell is None:
+            cell = cells[name] = cache.get(name, target.codec)
+        own[key] = cell
     return (target, event, None, own)
-
-
-def _cell(
-    target: Target, codec: Codec, text: str, cells: dict[str, StateCell], cache: CellCache
-) -> StateCell:
-    name = target.prefix + text
-    cell = cells.get(name)
-    if cell is None:
-        cell = cells[name] = cache.get(name, codec)
-    return cell
 
 
 def make_counters(
@@ -304,19 +309,19 @@ def _counters(
     counters: dict[str, CounterCell],
     cache: CellCache,
 ) -> dict[Any, CounterCell]:
+    own = {}
     try:
-        texts = {key: key_text(key) for key in counting.keys(event)}
+        for key in counting.keys(event):
+            text = key_text(key)
+            name = counting.prefix + text
+            counter = counters.get(name)
+            if counter is None:
+                sketches = f"{counting.sketch_prefix}{text}|"
+                counter = CounterCell(cache.counts(name), sketches, counting.ttl_ms)
+                counters[name] = counter
+            own[key] = counter
     except Exception as error:
         raise _bad_key(target, error) from error
-    own = {}
-    for key, text in texts.items():
-        name = counting.prefix + text
-        counter = counters.get(name)
-        if counter is None:
-            sketches = f"{counting.sketch_prefix}{text}|"
-            counter = CounterCell(cache.counts(name), sketches, counting.ttl_ms)
-            counters[name] = counter
-        own[key] = counter
     return own
 
 

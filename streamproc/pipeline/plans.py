@@ -30,18 +30,21 @@ class Plan:
         reading: the classes and the id.
         id_of: event -> its id; None takes the envelope's.
         decode: payload bytes -> event of the first class.
+        upcast: from what a payload is decoded to within its envelope to that event, if that is an
+            older version.
         targets: the handlers of the first class.
         others: decoder and handlers of each further class.
         counting: whether any handler declared counters.
     """
 
     __slots__ = ("_elsewhere", "counting", "decode", "has_async", "has_runs", "id_of", "others",
-                 "reading", "targets")  # fmt: skip
+                 "reading", "targets", "upcast")  # fmt: skip
 
     def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
         self.reading = reading
         self.id_of = None if reading.id_field is None else attrgetter(reading.id_field)
         self.decode, self.targets = reading.decoders[0], targets[0]
+        self.upcast = reading.upcast
         self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
         self.has_async = any(t.handler.is_async for group in targets for t in group)
         self.has_runs = any(t.handler.is_batch for group in targets for t in group)
@@ -68,7 +71,8 @@ class Plans:
     Attributes:
         decode: record data -> an object with `data`, `id` and `time`.
         of: the class of that object -> the plan; None for types that no processor declares.
-        direct: those classes of which `data` is the event, not the payload's bytes.
+        direct: those classes of which `data` is the event or an older version of it, not the bytes
+            of the payload.
     """
 
     def __init__(self, routes: Routes) -> None:

@@ -25,7 +25,7 @@ class CellCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._cells: OrderedDict[str, tuple[Held, int]] = OrderedDict()
+        self._cells: OrderedDict[str, Held] = OrderedDict()
         self._bytes = 0
 
     @property
@@ -35,31 +35,38 @@ class CellCache:
 
     def get(self, key: str, codec: Codec) -> StateCell:
         """Return the state cell of `key`, a new one if it is not held."""
-        held, _ = self._cells.get(key, (None, 0))
+        held = self._cells.get(key)
         return held if isinstance(held, StateCell) else StateCell(key, codec)
 
     def counts(self, key: str) -> Counts:
         """Return the copy of the counters at `key`, an empty one if it is not held."""
-        held, _ = self._cells.get(key, (None, 0))
+        held = self._cells.get(key)
         return held if isinstance(held, Counts) else Counts(key)
 
     def keep(self, cells: Iterable[Held]) -> None:
         """Hold `cells` as the most recently used, and drop the oldest beyond the limit."""
+        held, to_end = self._cells, self._cells.move_to_end
         for cell in cells:
             size = _OVERHEAD_BYTES + 3 * cell.size
-            held = self._cells.pop(cell.key, None)
-            self._bytes += size - (0 if held is None else held[1])
-            self._cells[cell.key] = (cell, size)
-        while self._bytes > self._limit and self._cells:
-            _, (_, size) = self._cells.popitem(last=False)
-            self._bytes -= size
+            key, before = cell.key, held.get(cell.key)
+            if before is None:
+                self._bytes += size
+                held[key] = cell
+            else:
+                self._bytes += size - before.held_bytes
+                to_end(key)
+                held[key] = cell
+            cell.held_bytes = size
+        while self._bytes > self._limit and held:
+            _, oldest = held.popitem(last=False)
+            self._bytes -= oldest.held_bytes
 
     def discard(self, cells: Iterable[Held]) -> None:
         """Forget `cells`, whose stored values are in doubt."""
         for cell in cells:
             held = self._cells.pop(cell.key, None)
             if held is not None:
-                self._bytes -= held[1]
+                self._bytes -= held.held_bytes
 
     def clear(self) -> None:
         """Forget everything, after the store turned out to be an older one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
+import os
+import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -11,21 +12,23 @@ import msgspec
 
 from streamproc.errors import StreamprocError
 
-__all__ = ["Codec", "StateCell", "Undoable", "new_version"]
+__all__ = ["Codec", "StateCell", "Undoable", "new_versions"]
 
 _UNREAD: Final[Any] = object()
-# Lua's numbers are doubles, exact up to 2**53.
-_VERSION_BITS: Final = 52
+# Lua's numbers are doubles, exact up to 2**53: 52 random bits of 64.
+_SPARE_BITS: Final = 12
 
 
-def new_version() -> int:
-    """Return the version of a write: one that no other write ever had.
+def new_versions(count: int) -> list[int]:
+    """Return versions of `count` writes: each one that no other write ever had.
 
     Counted versions would not do. A key that expired and came back, or a store that went back to an
     older dump and was written to again, would reach a number that somebody still holds together
     with another value, and a commit based on that value would pass for a current one.
     """
-    return 1 + secrets.randbits(_VERSION_BITS)
+    # In one call of the system: it costs more than all else about a version.
+    numbers = struct.unpack(f"{count}Q", os.urandom(8 * count))
+    return [1 + (number >> _SPARE_BITS) for number in numbers]
 
 
 class Undoable(Protocol):
@@ -124,15 +127,17 @@ class StateCell:
 
     `raw`, `version` and `schema` are what Redis holds (None and 0 for a key that does not exist).
     What handlers read and change is a value decoded from `raw`; `reset` forgets it. `is_held` tells
-    whether these were learnt from Redis, be it some time ago.
+    whether these were learnt from Redis, be it some time ago. `held_bytes` is what the cache counts
+    the cell for.
     """
 
-    __slots__ = ("_value", "codec", "is_held", "key", "raw", "schema", "version")
+    __slots__ = ("_value", "codec", "held_bytes", "is_held", "key", "raw", "schema", "version")
 
     def __init__(self, key: str, codec: Codec) -> None:
         self.key = key
         self.codec = codec
         self.is_held = False
+        self.held_bytes = 0
         self.version = 0
         self.raw: bytes | None = None
         self.schema = 1

@@ -8,8 +8,8 @@
 --
 -- KEYS: sets of ids, or the ids...; state keys..., counter keys...
 -- ARGV: number of ids, number of sets or 0, number of state keys, number of counter keys; the ids,
---       packed, if there are sets; the version the caller holds of each state key..., and
---       counter key...
+--       packed, if there are sets; as MessagePack, the version the caller holds of each state key...,
+--       and counter key...
 -- Returns {now in ms, {index of each committed id}, {index, version, value, schema of each newer
 --          state}, {index, fields and values of each newer counter}, what is said above};
 -- indexes count from 0; a state that does not exist has version 0 and value ''.
@@ -23,20 +23,25 @@ end
 local ids, sets = tonumber(ARGV[1]), tonumber(ARGV[2])
 local counters_at = #KEYS - tonumber(ARGV[4]) + 1
 local states_at = counters_at - tonumber(ARGV[3])
-local versions_at = #ARGV - #KEYS
+local versions = cmsgpack.unpack(ARGV[6])
+local function is_newer(i)
+  local version = redis.call('HGET', KEYS[i], 'v') or '0'
+  return tonumber(version) ~= versions[i - states_at + 1] and version
+end
 local states = {}
 for i = states_at, counters_at - 1 do
-  local version = redis.call('HGET', KEYS[i], 'v') or '0'
-  if version ~= ARGV[versions_at + i] then
+  local version = is_newer(i)
+  if version then
+    local value = redis.call('HMGET', KEYS[i], 'd', 's')
     states[#states + 1] = i - states_at
     states[#states + 1] = tonumber(version)
-    states[#states + 1] = redis.call('HGET', KEYS[i], 'd') or ''
-    states[#states + 1] = tonumber(redis.call('HGET', KEYS[i], 's') or '1')
+    states[#states + 1] = value[1] or ''
+    states[#states + 1] = tonumber(value[2] or '1')
   end
 end
 local counters = {}
 for i = counters_at, #KEYS do
-  if (redis.call('HGET', KEYS[i], 'v') or '0') ~= ARGV[versions_at + i] then
+  if is_newer(i) then
     counters[#counters + 1] = i - counters_at
     counters[#counters + 1] = redis.call('HGETALL', KEYS[i])
   end

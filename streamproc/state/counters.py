@@ -6,8 +6,11 @@ handlers read is the worker's copy as of the batch's check, plus what the batch 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import msgspec
@@ -30,6 +33,7 @@ EXACT_MEMBERS: Final = 128
 
 _DIGEST_BYTES: Final = 8
 _LARGEST_INT: Final = 2**53
+_NUMBER_BYTES: Final = 30
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -69,16 +73,48 @@ class CounterValues(msgspec.Struct, frozen=True, omit_defaults=True):
     distinct: dict[str, int] = {}
 
 
+class _Running:
+    """A name's buckets in order with their running sums, so that any range is a difference of two.
+
+    Attributes:
+        buckets: in order.
+        sums: before each of them, and after the last; None where numbers are floats, which are
+            added up anew each time: a difference of their sums would be another number.
+        numbers: of each bucket, in that case.
+    """
+
+    __slots__ = ("buckets", "numbers", "sums")
+
+    def __init__(self, held: Mapping[int, Number]) -> None:
+        self.buckets = sorted(held)
+        numbers = [held[bucket] for bucket in self.buckets]
+        is_exact = all(number.__class__ is int for number in numbers)
+        self.sums = list(accumulate(numbers, initial=0)) if is_exact else None
+        self.numbers = [] if is_exact else numbers
+
+    def append(self, bucket: int, number: Number) -> bool:
+        """Take a bucket in that comes after all others; False where it does not, or is a float."""
+        if self.sums is None or number.__class__ is not int or bucket <= self.buckets[-1]:
+            return False
+        self.buckets.append(bucket)
+        self.sums.append(self.sums[-1] + number)
+        return True
+
+
 class Counts:
     """What Redis holds of one counter key, as of `version`; 0 and empty for one that is not there.
 
-    Shared by all batches of a worker, and changed only by what the store says.
+    Shared by all batches of a worker, and changed only by what the store says. `size` is about
+    how many bytes it would take in JSON, `held_bytes` what the cache counts it for.
     """
 
-    __slots__ = ("buckets", "digests", "estimates", "key", "least", "most", "sums", "version")
+    __slots__ = ("_running", "buckets", "digests", "estimates", "held_bytes", "key", "least",
+                 "most", "size", "sums", "version")  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.size = 0
+        self.held_bytes = 0
         self.load({})
 
     def load(self, fields: Mapping[bytes, bytes]) -> None:
@@ -93,6 +129,7 @@ class Counts:
         self.most: dict[str, Number] = {}
         self.digests: dict[str, set[bytes]] = {}
         self.estimates: dict[str, int] = {}
+        self._running: dict[str, _Running] = {}
         self.version = 0
         for field, value in fields.items():
             try:
@@ -103,6 +140,7 @@ class Counts:
                     f"{field!r}; mend it, or delete the key"
                 ) from error
         self.version = int(fields.get(b"v", 0))
+        self._measure()
 
     def values(self) -> CounterValues:
         """Return the numbers by name."""
@@ -128,6 +166,17 @@ class Counts:
         self.buckets = {name: own.copy() for name, own in other.buckets.items()}
         self.digests = {name: own.copy() for name, own in other.digests.items()}
         self.estimates = other.estimates.copy()
+        self._running = {}
+        self.size = other.size
+
+    def running(self, name: str) -> _Running | None:
+        """Return a name's buckets with their running sums; None if it has none."""
+        running = self._running.get(name)
+        if running is None:
+            held = self.buckets.get(name)
+            if held:
+                running = self._running[name] = _Running(held)
+        return running
 
     def _load_field(self, field: str, value: bytes) -> None:
         kind, _, name = field.partition(":")
@@ -146,13 +195,6 @@ class Counts:
         else:
             raise ValueError(kind)
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it would take in JSON."""
-        numbers = len(self.sums) + len(self.least) + len(self.most) + len(self.estimates)
-        buckets = sum(map(len, self.buckets.values()))
-        return 30 * (numbers + buckets) + 10 * sum(map(len, self.digests.values()))
-
     def apply(self, changes: Sequence[Change], counted: Sequence[int]) -> None:
         """Do what a commit did.
 
@@ -164,15 +206,25 @@ class Counts:
         counts = iter(counted)
         for change in changes:
             name, operand = change.name, change.operand
-            if change.kind == "add":
+            if change.kind == "add":  # the usual one first
                 table: dict[Any, Number] = self.sums
                 key: Any = name
                 if change.bucket is not None:
                     table, key = self.buckets.setdefault(name, {}), change.bucket
-                table[key] = table.get(key, 0) + operand
+                    running = self._running.get(name)
+                    if running is not None and not running.append(key, operand):
+                        del self._running[name]
+                held = table.get(key)
+                if held is None:
+                    self.size += _NUMBER_BYTES
+                    table[key] = operand
+                else:
+                    table[key] = held + operand
             elif change.kind == "forget":
                 own = self.buckets.get(name, {})
-                own.pop(change.bucket, None)  # type: ignore[arg-type]  # forgetting names a bucket
+                self._running.pop(name, None)
+                if own.pop(change.bucket, None) is not None:  # type: ignore[arg-type]  # it has one
+                    self.size -= _NUMBER_BYTES
                 if not own:
                     self.buckets.pop(name, None)
             elif change.kind == "min":
@@ -181,6 +233,12 @@ class Counts:
                 self.most[name] = max(self.most.get(name, operand), operand)
             elif change.kind == "distinct":
                 self._apply_distinct(name, operand, next(counts))
+                self._measure()
+
+    def _measure(self) -> None:
+        numbers = len(self.sums) + len(self.least) + len(self.most) + len(self.estimates)
+        numbers += sum(map(len, self.buckets.values()))
+        self.size = _NUMBER_BYTES * numbers + 10 * sum(map(len, self.digests.values()))
 
     def _apply_distinct(self, name: str, digests: bytes, count: int) -> None:
         if count < 0:
@@ -192,27 +250,28 @@ class Counts:
             self.digests.setdefault(name, set()).update(members)
 
 
+_NOTHING: Final[Any] = MappingProxyType({})
+
+
 class _Pending:
-    """What a batch has done to one counter so far."""
+    """What a batch has done to one counter so far.
 
-    __slots__ = ("buckets", "forgotten", "least", "members", "most", "sums")
+    Most batches do one thing to a counter, if any: a table is made when something is put in it.
+    """
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Number] = {}
-        self.buckets: dict[str, dict[int, Number]] = {}
-        self.forgotten: dict[str, set[int]] = {}
-        self.least: dict[str, Number] = {}
-        self.most: dict[str, Number] = {}
-        self.members: dict[str, dict[bytes, None]] = {}
+    sums: dict[str, Number] = _NOTHING
+    buckets: dict[str, dict[int, Number]] = _NOTHING
+    forgotten: dict[str, set[int]] = _NOTHING
+    least: dict[str, Number] = _NOTHING
+    most: dict[str, Number] = _NOTHING
+    members: dict[str, dict[bytes, None]] = _NOTHING
 
     def copy(self) -> _Pending:
         copy = _Pending()
-        copy.sums = self.sums.copy()
-        copy.buckets = {name: own.copy() for name, own in self.buckets.items()}
-        copy.forgotten = {name: own.copy() for name, own in self.forgotten.items()}
-        copy.least = self.least.copy()
-        copy.most = self.most.copy()
-        copy.members = {name: own.copy() for name, own in self.members.items()}
+        for name, table in self.__dict__.items():
+            is_nested = name in ("buckets", "forgotten", "members")
+            own = {key: held.copy() for key, held in table.items()} if is_nested else table.copy()
+            setattr(copy, name, own)
         return copy
 
 
@@ -242,16 +301,24 @@ class Counter:
             ValueError: it is not finite, or absurdly large.
             OverflowError: the sum would leave the range in which ints are exact.
         """
-        _require_name(name)
-        require_number("number", number)
+        if not (name.__class__ is str and name and name.isascii()):
+            _require_name(name)
+        if not (number.__class__ is int and -_LARGEST_INT <= number <= _LARGEST_INT):
+            require_number("number", number)
+        pending = self._pending
+        table: dict[Any, Number]
+        key: Any = name
         if bucket is None:
-            before, table, key = self._sum(name), self._pending.sums, name
+            before = self._sum(name)
+            table = pending.sums = pending.sums or {}
         else:
             if bucket.__class__ is not int:
                 raise TypeError(f"a bucket is an int, not {bucket!r}")
+            key = bucket
+            pending.buckets = pending.buckets or {}
+            own = pending.buckets.get(name)
+            table = pending.buckets.setdefault(name, {}) if own is None else own
             before = self._bucket(name, bucket)
-            table = self._pending.buckets.setdefault(name, {})  # type: ignore[assignment]
-            key = bucket  # type: ignore[assignment]
         after = before + number
         if after.__class__ is int and not -_LARGEST_INT <= after <= _LARGEST_INT:
             raise OverflowError(f"counter {name}: {before} + {number} is beyond 2**53")
@@ -260,13 +327,13 @@ class Counter:
     def min(self, name: str, number: Number) -> None:
         """Keep the least of all numbers given; see `add` for errors."""
         _require_comparable(name, number)
-        least = self._pending.least
+        least = self._pending.least = self._pending.least or {}
         least[name] = min(least.get(name, number), number)
 
     def max(self, name: str, number: Number) -> None:
         """Keep the greatest of all numbers given; see `add` for errors."""
         _require_comparable(name, number)
-        most = self._pending.most
+        most = self._pending.most = self._pending.most or {}
         most[name] = max(most.get(name, number), number)
 
     def distinct(self, name: str, member: str) -> None:
@@ -274,15 +341,18 @@ class Counter:
         _require_name(name)
         digest = blake2b(member.encode(), digest_size=_DIGEST_BYTES).digest()
         if digest not in self._stored.digests.get(name, ()):
-            self._pending.members.setdefault(name, {})[digest] = None
+            members = self._pending.members = self._pending.members or {}
+            members.setdefault(name, {})[digest] = None
 
     def forget(self, name: str, *, before: int) -> None:
         """Drop the buckets of a name that are below `before`, as far as they are known here."""
-        stored = self._stored.buckets.get(name, {})
-        gone = {bucket for bucket in stored if bucket < before}
-        if gone:
-            self._pending.forgotten.setdefault(name, set()).update(gone)
-        own = self._pending.buckets.get(name, {})
+        pending = self._pending
+        running = self._stored.running(name)
+        if running is not None and running.buckets[0] < before:
+            pending.forgotten = pending.forgotten or {}
+            gone = running.buckets[: bisect_left(running.buckets, before)]
+            pending.forgotten.setdefault(name, set()).update(gone)
+        own = pending.buckets.get(name, _NOTHING)
         for bucket in [bucket for bucket in own if bucket < before]:
             del own[bucket]
 
@@ -319,14 +389,38 @@ class Counter:
             found[bucket] = found.get(bucket, 0) + number
         return found
 
+    def total(self, name: str, *, first: int, last: int) -> Number:
+        """Return the sum of a name's buckets from `first` to `last`, both included.
+
+        The same as adding them up, in the time that it takes to find the two ends.
+        """
+        pending = self._pending
+        if pending.forgotten and name in pending.forgotten:
+            return sum([n for at, n in self.buckets(name).items() if first <= at <= last])
+        total: Number = 0
+        running = self._stored._running.get(name) or self._stored.running(name)
+        if running is not None:
+            low = bisect_left(running.buckets, first)
+            high = bisect_right(running.buckets, last, low)
+            if low < high:
+                sums = running.sums
+                total = sum(running.numbers[low:high]) if sums is None else sums[high] - sums[low]
+        if name in pending.buckets:
+            for bucket, number in pending.buckets[name].items():
+                if first <= bucket <= last:
+                    total += number
+        return total
+
     def _sum(self, name: str) -> Number:
         return self._stored.sums.get(name, 0) + self._pending.sums.get(name, 0)
 
     def _bucket(self, name: str, bucket: int) -> Number:
-        stored = self._stored.buckets.get(name, {}).get(bucket, 0)
-        if bucket in self._pending.forgotten.get(name, ()):
+        pending = self._pending
+        stored: Number = self._stored.buckets.get(name, _NOTHING).get(bucket, 0)
+        if pending.forgotten and bucket in pending.forgotten.get(name, ()):
             stored = 0
-        return stored + self._pending.buckets.get(name, {}).get(bucket, 0)
+        own: Number = pending.buckets.get(name, _NOTHING).get(bucket, 0)
+        return stored + own
 
 
 class CounterCell:
@@ -335,39 +429,44 @@ class CounterCell:
     `sketch_prefix` begins the keys of its HyperLogLogs; a name follows.
     """
 
-    __slots__ = ("_pending", "key", "sketch_prefix", "stored", "ttl_ms")
+    __slots__ = ("_pending", "_view", "key", "sketch_prefix", "stored", "ttl_ms")
 
     def __init__(self, stored: Counts, sketch_prefix: str, ttl_ms: int) -> None:
         self.key = stored.key
         self.stored = stored
         self.sketch_prefix = sketch_prefix
         self.ttl_ms = ttl_ms
-        self._pending = _Pending()
+        self.reset()
 
     def view(self) -> Counter:
         """Return what a handler sees; after a `reset` or `restore` it changes nothing any more."""
-        return Counter(self.stored, self._pending)
+        return self._view
 
     def changes(self) -> tuple[Change, ...]:
         """Return what a commit is to do; nothing if handlers only looked."""
         pending = self._pending
-        found = [
-            Change("forget", name, bucket)
-            for name, own in pending.forgotten.items()
-            for bucket in sorted(own)
-        ]
-        found += [Change("add", name, None, number) for name, number in pending.sums.items()]
-        found += [
-            Change("add", name, bucket, number)
-            for name, own in pending.buckets.items()
-            for bucket, number in own.items()
-        ]
-        found += [Change("min", name, None, number) for name, number in pending.least.items()]
-        found += [Change("max", name, None, number) for name, number in pending.most.items()]
-        found += [
-            Change("distinct", name, None, b"".join(own)) for name, own in pending.members.items()
-        ]
-        if found and self.ttl_ms:
+        found: list[Change] = []
+        if pending.forgotten:
+            found += [
+                Change("forget", name, bucket)
+                for name, own in pending.forgotten.items()
+                for bucket in sorted(own)
+            ]
+        if pending.sums:
+            found += [Change("add", name, None, number) for name, number in pending.sums.items()]
+        for name, numbers in pending.buckets.items():
+            for bucket, number in numbers.items():
+                found.append(Change("add", name, bucket, number))
+        if pending.least:
+            found += [Change("min", name, None, number) for name, number in pending.least.items()]
+        if pending.most:
+            found += [Change("max", name, None, number) for name, number in pending.most.items()]
+        if pending.members:
+            found += [
+                Change("distinct", name, None, b"".join(own))
+                for name, own in pending.members.items()
+            ]
+        if found and self.ttl_ms and self.stored.estimates:
             others = self.stored.estimates.keys() - pending.members.keys()
             found += [Change("touch", name) for name in sorted(others)]
         return tuple(found)
@@ -390,6 +489,7 @@ class CounterCell:
     def reset(self) -> None:
         """Forget what handlers did."""
         self._pending = _Pending()
+        self._view = Counter(self.stored, self._pending)
 
     def snapshot(self) -> _Pending:
         """Return a copy of what was done for `restore`."""
@@ -398,20 +498,30 @@ class CounterCell:
     def restore(self, snapshot: _Pending) -> None:
         """Return to a snapshot."""
         self._pending = snapshot.copy()
+        self._view = Counter(self.stored, self._pending)
 
 
-def wire_arguments(cell: CounterCell, changes: Sequence[Change]) -> tuple[list[str], list[Any]]:
-    """Return the sketch keys and the strings of the changes as commit.lua takes them."""
+def wire_arguments(
+    cell: CounterCell, changes: Sequence[Change]
+) -> tuple[list[str], list[str], list[bytes]]:
+    """Return the changes as commit.lua takes them.
+
+    Returns:
+        The keys of sketches; kind, field and operand of each change; the digests of members.
+    """
     keys: list[str] = []
-    strings: list[Any] = []
+    told: list[str] = []
+    digests: list[bytes] = []
     for change in changes:
-        operand = change.operand
-        if change.kind in ("distinct", "touch"):
+        kind, operand = change.kind, change.operand
+        if kind in ("distinct", "touch"):
             keys.append(cell.sketch_prefix + change.name.replace("%", "%25").replace("|", "%7C"))
-        elif isinstance(operand, float):
-            operand = repr(operand)
-        strings += (change.kind, change.field, b"" if operand is None else operand)
-    return keys, strings
+            if kind == "distinct":
+                digests.append(operand)
+            operand = None
+        # A number as text, since the script's own numbers are doubles.
+        told += (kind, change.field, "" if operand is None else repr(operand))
+    return keys, told, digests
 
 
 def _number(text: bytes) -> Number:

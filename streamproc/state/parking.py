@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from streamproc.state.store import Commit
+    from streamproc.state.commit import Commit
 
 __all__ = ["Parked", "Queue", "Redriven", "Wanted"]
 

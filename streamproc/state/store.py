@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
@@ -17,13 +17,14 @@ from redis.exceptions import RedisError
 from streamproc.errors import Fenced, StateStoreError, StreamprocError
 from streamproc.position import Position
 from streamproc.redis_client import TimedRedis, redis_address
-from streamproc.state.cell import StateCell, new_version
-from streamproc.state.counters import Change, CounterCell, wire_arguments
+from streamproc.state.cell import StateCell
+from streamproc.state.commit import Commit, CommitCall
+from streamproc.state.counters import CounterCell
 from streamproc.state.dedupe import Layout, marks_of
 from streamproc.state.keys import Keys
-from streamproc.state.parking import Parked, Queue, Redriven, Wanted
+from streamproc.state.parking import Parked, Queue, Wanted
 from streamproc.state.replication import ReplicaWait
-from streamproc.state.timers import Clock, Timer, TimerChange, TimerState
+from streamproc.state.timers import Clock, Timer, TimerState
 
 __all__ = ["Adopted", "Checked", "Commit", "CommitResult", "RedisStateStore", "StateStore"]
 
@@ -33,7 +34,7 @@ _SCRIPTS: Final = Path(__file__).parent
 _TIMERS_A_PAGE: Final = 1_000
 
 _decode_timer = msgspec.json.Decoder(Timer).decode
-_encode_timer = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class Adopted(msgspec.Struct, frozen=True):
@@ -61,44 +62,6 @@ class Checked(msgspec.Struct, frozen=True):
     committed: set[int]
     parked: Parked
     outbox: int
-
-
-class Commit(msgspec.Struct, kw_only=True):
-    """Everything one batch changes.
-
-    Attributes:
-        shard: field of the positions hash, ``stream/shard``.
-        epoch: the owner's epoch.
-        start: the position that the batch starts from; it must be the stored one.
-        end: the position that it reaches.
-        bucket: the dedupe bucket that marks go to, as `check` returned it.
-        digests: ids to mark, 16 bytes each.
-        cells: the states that the batch read, with their versions and what they have become.
-        counters: the counters that the batch changes, and how; never a reason to refuse it.
-        outbox: fields and values of each emitted event's entry.
-        dead_letters: fields and values of each dead letter's entry.
-        timers: the timers to set or remove, each name once.
-        event_clock: the shard's new event time in ms, if it has one and it moved.
-        parked: what was parked by the check that the batch relies on; None if it does not.
-        park: records to be parked under each partition key, as JSON.
-        redriven: what becomes of the records of a parked key.
-    """
-
-    shard: str
-    epoch: int
-    start: Position
-    end: Position
-    bucket: int
-    digests: Sequence[bytes] = ()
-    cells: Sequence[tuple[StateCell, bytes | None]] = ()
-    counters: Sequence[tuple[CounterCell, Sequence[Change]]] = ()
-    outbox: Sequence[Sequence[str | bytes]] = ()
-    dead_letters: Sequence[Sequence[str | bytes]] = ()
-    timers: Sequence[TimerChange] = ()
-    event_clock: int | None = None
-    parked: Parked | None = None
-    park: Mapping[str, Sequence[str]] = msgspec.field(default_factory=dict)
-    redriven: Redriven | None = None
 
 
 class CommitResult(msgspec.Struct, frozen=True):
@@ -276,8 +239,10 @@ class RedisStateStore:
                     len(cells),
                     len(counters),
                     self._marks.packed(digests),
-                    *[cell.version for cell in cells],
-                    *[counter.stored.version for counter in counters],
+                    _pack(
+                        [cell.version for cell in cells]
+                        + [counter.stored.version for counter in counters]
+                    ),
                     self._parked.version,
                 ],
             )
@@ -316,70 +281,16 @@ class RedisStateStore:
         return CommitResult("MOVED", position=_position(position))
 
     async def _apply(self, commit: Commit) -> CommitResult:
-        marks = self._marks.committed(commit.bucket, commit.digests)
-        arguments: list[Any] = [
-            commit.shard,
-            commit.epoch,
-            commit.start.encode(),
-            commit.end.encode(),
-            self._marks.keep_ms,
-            len(commit.digests),
-            len(commit.cells),
-            len(commit.outbox),
-            len(commit.dead_letters),
-            len(commit.counters),
-            self._marks.sets(marks),
-            self._marks.packed(commit.digests),
-        ]
-        versions = [new_version() for _ in commit.cells]
-        for (cell, value), version in zip(commit.cells, versions, strict=True):
-            schema = "" if cell.schema == cell.codec.schema else cell.codec.schema
-            arguments += (cell.version, version, value or b"", cell.codec.ttl_ms, schema)
-        counter_keys: list[str] = []
-        counted: list[int] = []
-        for counter, changes in commit.counters:
-            sketches, strings = wire_arguments(counter, changes)
-            counter_keys += (counter.key, *sketches)
-            counted.append(new_version())
-            arguments += (counted[-1], counter.ttl_ms, len(sketches), len(changes), *strings)
-        for entry in (*commit.outbox, *commit.dead_letters):
-            arguments.append(len(entry))
-            arguments += entry
-        timers: list[str] = []
-        if commit.timers or commit.event_clock is not None:
-            timers = self.keys.timers(commit.shard)
-            arguments += _timer_arguments(commit)
-        parked = None if commit.parked is None else commit.parked.after(commit)
-        parking_keys, parking = self._parking_arguments(commit, parked)
-        arguments.append(parking)
-        reply = await self._run(
-            self._commit,
-            [
-                self.keys.positions,
-                self.keys.outbox,
-                self.keys.dead_letters,
-                *marks,
-                *[cell.key for cell, _ in commit.cells],
-                *counter_keys,
-                *timers,
-                *parking_keys,
-            ],
-            arguments,
-        )
+        call = CommitCall(commit, self.keys, self._marks)
+        reply = await self._run(self._commit, call.keys, call.arguments)
         outcome = reply[0].decode()
         if outcome == "PARKING":
             self._parked = _parked(reply[1], reply[3])
             return CommitResult("PARKING", parked=self._parked, waiting=reply[2])
         if outcome == "OK":
-            self._parked = parked or self._parked
-            for (cell, value), version in zip(commit.cells, versions, strict=True):
-                if value is not None:
-                    cell.committed(value, version)
-            for (counter, changes), version, told in zip(
-                commit.counters, counted, reply[1], strict=True
-            ):
-                counter.committed(changes, told[0], version, told[1:])
-            return CommitResult("OK", timers=_timer_state(*reply[2:]) if timers else None)
+            self._parked = call.parked or self._parked
+            call.committed(reply[1])
+            return CommitResult("OK", timers=_timer_state(*reply[2:]) if call.is_timed else None)
         if outcome == "FENCED":
             raise _fenced(commit.shard, commit.epoch, reply[1])
         if outcome == "MOVED":
@@ -510,23 +421,6 @@ class RedisStateStore:
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
 
-    def _parking_arguments(self, commit: Commit, after: Parked | None) -> tuple[list[str], bytes]:
-        """Return the keys and the argument that tell a commit's script of what is parked."""
-        if commit.parked is None or after is None:
-            return [], b""
-        keys, redriven = self.keys, commit.redriven
-        named = [*([] if redriven is None else [redriven.key]), *commit.park]
-        argument = msgspec.msgpack.encode(
-            (
-                commit.parked.version,
-                after.version,
-                [(key, *records) for key, records in commit.park.items()],
-                () if redriven is None else msgspec.structs.astuple(redriven),
-            )
-        )
-        lists = [keys.parked_list(key) for key in named]
-        return [*lists, keys.redrive, keys.parked, keys.parking], argument
-
     def _unavailable(self, error: Exception) -> StateStoreError:
         return StateStoreError(
             f"Redis at {redis_address(self._client)}: {str(error) or type(error).__name__}; "
@@ -550,21 +444,6 @@ def _parked(version: bytes, keys: Sequence[bytes]) -> Parked:
 
 def _position(text: bytes) -> Position | None:
     return Position.decode(text.decode()) if text else None
-
-
-def _timer_arguments(commit: Commit) -> list[Any]:
-    arguments: list[Any] = [
-        len(commit.timers),
-        "" if commit.event_clock is None else commit.event_clock,
-    ]
-    for change in commit.timers:
-        timer = change.timer
-        if timer is None:
-            arguments += (change.name, 0, 0, b"")
-        else:
-            clock = 1 if timer.clock == "event" else 2
-            arguments += (change.name, timer.at, clock, _encode_timer(timer))
-    return arguments
 
 
 def _timer_state(next_event: Any, next_wall: Any, event_clock: Any, pending: int) -> TimerState:

@@ -11,7 +11,7 @@ import msgspec
 
 from streamproc.errors import Fenced
 from streamproc.position import Position
-from streamproc.state.cell import StateCell, new_version
+from streamproc.state.cell import StateCell, new_versions
 from streamproc.state.counters import EXACT_MEMBERS, Change, CounterCell, Counts
 from streamproc.state.dedupe import Layout
 from streamproc.state.keys import Keys
@@ -327,7 +327,7 @@ class MemoryStateStore:
             self._wanted.pop(redriven.key, None)
 
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
-        version = new_version()
+        (version,) = new_versions(1)
         stored = self._states.setdefault(cell.key, _Stored(version, value))
         stored.version, stored.raw, stored.schema = version, value, cell.codec.schema
         if cell.codec.ttl_ms:  # without one, Redis leaves an earlier expiry as it is
@@ -347,7 +347,7 @@ class MemoryStateStore:
                 count = len(members)
                 counted.append(count if count <= EXACT_MEMBERS else -count)
         fields.apply(changes, counted)
-        fields.version = new_version()
+        (fields.version,) = new_versions(1)
         if counter.ttl_ms:
             stored.expires_ms = now_ms + counter.ttl_ms
         counter.committed(changes, before, fields.version, counted)

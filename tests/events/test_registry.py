@@ -7,7 +7,12 @@ import pytest
 
 from streamproc import Event, ProcessorError
 from streamproc.errors import DecodeError
-from streamproc.events.envelope import epoch_seconds, read_envelope, split_type
+from streamproc.events.envelope import (
+    encode_envelope,
+    epoch_seconds,
+    read_envelope,
+    split_type,
+)
 from streamproc.events.registry import EventRegistry
 
 
@@ -167,6 +172,26 @@ def test_the_envelope_leaves_the_payload_undecoded() -> None:
     envelope = read_envelope(b'{"type":"T","id":"1","extra":[1],"data":{"a": 1 }}')
     assert (envelope.type, envelope.id, envelope.time) == ("T", "1", None)
     assert bytes(envelope.data) == b'{"a": 1 }'
+
+
+@pytest.mark.parametrize("time", [None, "2026-01-01T00:00:00Z", 'no "time" \\ at all\n'])
+def test_an_envelope_is_written_as_json_whatever_its_texts_hold(time: str | None) -> None:
+    payload = msgspec.Raw(b'{"a":1}')
+    written = encode_envelope(
+        id='a"b\\', source="s/\u00e4", type='T"', version=3, time=time, data=payload
+    )
+    expected = {
+        "specversion": "1.0",
+        "id": 'a"b\\',
+        "source": "s/\u00e4",
+        "type": 'T".v3',
+        "data": {"a": 1},
+        "time": time,
+        "datacontenttype": "application/json",
+    }
+    if time is None:
+        del expected["time"]
+    assert written == msgspec.json.encode(expected)
 
 
 def test_times_are_rfc_3339_with_an_offset() -> None:

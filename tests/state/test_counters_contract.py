@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -167,6 +168,29 @@ async def test_whole_and_fractional_numbers_mix_as_in_python(kit: Kit) -> None:
     c.view().add("big", 2**53)
     await chain.commit(c)
     assert (await kit.counted(c.key))["n:big"] == 2**53
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_total_is_the_sum_of_its_buckets_whatever_came_before(kit: Kit, seed: int) -> None:
+    chain, c, rng = Chain(await adopted(kit)), counter(kit, "k"), random.Random(seed)
+    numbers = (1, -2, 2**50) if seed % 2 else (1, 0.5, -3)  # halves add up exactly
+    for _ in range(12):
+        view = c.view()
+        for _ in range(rng.randrange(4)):
+            if rng.random() < 0.15:
+                view.forget("n", before=rng.randrange(12))
+            else:
+                view.add("n", rng.choice(numbers), bucket=rng.randrange(20))
+            for _ in range(3):
+                first, last = rng.randrange(-1, 21), rng.randrange(-1, 21)
+                held = view.buckets("n").items()
+                expected = sum(number for at, number in held if first <= at <= last)
+                assert view.total("n", first=first, last=last) == expected
+        if rng.random() < 0.7:
+            await chain.commit(c)
+        else:
+            c.reset()
+    assert view.total("unknown", first=-100, last=100) == 0
 
 
 async def test_many_members_are_estimated(kit: Kit) -> None:

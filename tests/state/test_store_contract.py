@@ -286,6 +286,37 @@ async def test_a_state_lives_for_its_ttl_from_the_last_write(kit: Kit) -> None:
     assert (kept.raw, mortal.raw, mortal.version) == (b"{}", None, 0)
 
 
+async def test_a_state_may_be_kept_for_centuries(kit: Kit) -> None:
+    await adopted(kit)
+    # In ms a number of 13 digits, which must not reach a command rounded or with an exponent.
+    held = cell(kit, "k", ttl=100_000 * 86_400.0)
+    await kit.store.commit(commit(START, position(1), cells=[(held, b"{}")]))
+    assert await kit.ttl(held.key) == pytest.approx(100_000 * 86_400, abs=60)
+
+
+async def test_entries_of_different_shapes_keep_their_fields_and_their_order(kit: Kit) -> None:
+    await adopted(kit)
+    entries = [
+        ("id", "1", "data", b"\xff\x00"),
+        ("data", b"{}", "id", "2"),
+        ("id", "3", "data", b""),
+    ]
+    letters = [("reason", "a"), ("id", "4", "data", b"x"), ("reason", "b")]
+    await kit.store.commit(
+        commit(START, position(1), outbox=entries, dead_letters=letters, digests=[digest(1)])
+    )
+    assert await kit.outbox() == [
+        {"id": b"1", "data": b"\xff\x00"},
+        {"data": b"{}", "id": b"2"},
+        {"id": b"3", "data": b""},
+    ]
+    assert await kit.dead_letters() == [
+        {"reason": b"a"},
+        {"id": b"4", "data": b"x"},
+        {"reason": b"b"},
+    ]
+
+
 async def test_reading_a_state_does_not_prolong_its_life(kit: Kit) -> None:
     await adopted(kit)
     held = cell(kit, "k", ttl=3_600.0)

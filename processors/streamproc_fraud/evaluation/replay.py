@@ -29,14 +29,14 @@ def replay(
     """
     cards: dict[str, Card] = defaultdict(Card)
     counters: dict[tuple[str, str], MemoryCounters] = defaultdict(MemoryCounters)
-    reads = engine.plan(names, "replay")
+    read = engine.plan(names, "replay")
     rows = []
     for t, _, event in world_events(transactions):
         card = cards[event.card_id]
         if isinstance(event, PaymentAuthorized):
             frame = engine.take(event, _START_US + t * 1_000_000, card, counters)
             if t >= first_day * DAY:
-                rows.append([float(read(frame)) for read in reads])
+                rows.append(list(map(float, read(frame))))
             frame.release()
         else:
             engine.take_label(

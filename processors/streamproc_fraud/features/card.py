@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from struct import Struct
 from typing import Final, Literal
 
 import msgspec
@@ -32,6 +33,10 @@ _TIERS: Final = (
     (0, HOUR_US // 4),
 )
 MAX_LABELS: Final = 256
+
+_ONE: Final = b"\1\0\0\0"
+# Reads the number that begins at a byte.
+_number_at: Final = Struct("<q").unpack_from
 
 
 class Payments(msgspec.Struct, omit_defaults=True):
@@ -74,44 +79,46 @@ class Payments(msgspec.Struct, omit_defaults=True):
             terminal: 4 bytes that stand for it.
             limit: rows beyond which old ones are merged.
         """
-        try:
-            code = self.codes.index(currency)
-        except ValueError:
-            code = len(self.codes)
-            self.codes.append(currency)
-        packed_time, packed_amount = time_us.to_bytes(8, "little"), amount.to_bytes(8, "little")
-        held = len(self.currencies)
-        if not held or _time_at(self.times, held - 1) <= time_us:
-            self._forget(time_us)
-            at = len(self.currencies)
+        codes, times = self.codes, self.times
+        if codes and codes[0] == currency:
+            code = 0
+        elif currency in codes:
+            code = codes.index(currency)
         else:
-            at = bisect_right(memoryview(self.times).cast("q"), time_us)
-        if at == len(self.currencies):
-            self.times += packed_time
+            code = len(codes)
+            codes.append(currency)
+        packed_amount = amount.to_bytes(8, "little")
+        if not times or _number_at(times, len(times) - 8)[0] <= time_us:
+            self._forget(time_us)
+            times += time_us.to_bytes(8, "little")
             self.amounts += packed_amount
             self.currencies.append(code)
             self.terminals += terminal
+            if self.counts:
+                self.counts += _ONE
+                self.least += packed_amount
+                self.most += packed_amount
         else:
-            self.times[8 * at : 8 * at] = packed_time
-            self.amounts[8 * at : 8 * at] = packed_amount
-            self.currencies.insert(at, code)
-            self.terminals[4 * at : 4 * at] = terminal
-        if self.counts:
-            self.counts[4 * at : 4 * at] = b"\1\0\0\0"
-            self.least[8 * at : 8 * at] = packed_amount
-            self.most[8 * at : 8 * at] = packed_amount
+            self._insert(time_us, packed_amount, code, terminal)
         if len(self.currencies) > limit:
             self._merge()
 
-    @property
-    def newest_us(self) -> int | None:
-        """The latest payment's time."""
-        return _time_at(self.times, len(self.currencies) - 1) if self.currencies else None
+    def _insert(self, time_us: int, packed_amount: bytes, code: int, terminal: bytes) -> None:
+        """Take a payment in that is late."""
+        at = bisect_right(memoryview(self.times).cast("q"), time_us)
+        self.times[8 * at : 8 * at] = time_us.to_bytes(8, "little")
+        self.amounts[8 * at : 8 * at] = packed_amount
+        self.currencies.insert(at, code)
+        self.terminals[4 * at : 4 * at] = terminal
+        if self.counts:
+            self.counts[4 * at : 4 * at] = _ONE
+            self.least[8 * at : 8 * at] = packed_amount
+            self.most[8 * at : 8 * at] = packed_amount
 
     def _forget(self, now_us: int) -> None:
         """Drop what no window reaches any more, a quarter of the rows at a time."""
         held = len(self.currencies)
-        if held < 8 or _time_at(self.times, held // 4) > now_us - KEPT_US:
+        if held < 8 or _number_at(self.times, held // 4 * 8)[0] > now_us - KEPT_US:
             return
         gone = bisect_right(memoryview(self.times).cast("q"), now_us - KEPT_US)
         del self.times[: 8 * gone], self.amounts[: 8 * gone]
@@ -192,10 +199,6 @@ class Card(msgspec.Struct, omit_defaults=True):
             del self.labels[min(self.labels, key=lambda payment: self.labels[payment].payment_us)]
         was_fraud = before is not None and before.state == "fraud"
         return (label.state == "fraud") - was_fraud
-
-
-def _time_at(times: bytearray, at: int) -> int:
-    return int.from_bytes(times[8 * at : 8 * at + 8], "little")
 
 
 def _packed(values: list[int], size: int) -> bytearray:

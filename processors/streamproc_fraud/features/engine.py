@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from math import isfinite
+from operator import attrgetter
 from typing import Any, Final, Literal, get_args
 
 from streamproc import ConfigError
@@ -19,7 +20,7 @@ from streamproc_fraud.features.card import (
     Label,
     Place,
 )
-from streamproc_fraud.features.catalogue import CATALOGUE, Read
+from streamproc_fraud.features.catalogue import CATALOGUE, Read, read_of
 from streamproc_fraud.features.frame import ENTITIES, Frame
 from streamproc_fraud.features.shared import (
     CARDS,
@@ -81,14 +82,18 @@ class FeatureEngine:
             if unknown:
                 known = ", ".join(get_args(Aggregate))
                 raise ConfigError(f"track.{entity}: {min(unknown)!r} is none of {known}")
+        self._tracked = [
+            (entity, attrgetter(_IDS[entity]), aggregates)
+            for entity, aggregates in self.track.items()
+        ]
         self._rows = EXACT_ROWS if precision == "exact" else BUCKETED_ROWS
         self._width_us = 1 if precision == "exact" else _BUCKET_US
         self._delay_us = round(label_delay_days * DAY_US)
         # What the longest delayed window reaches, and a day for payments that come late.
         self._kept_us = RETENTION_US + self._delay_us + DAY_US
 
-    def plan(self, names: Sequence[str], what: str) -> list[Read]:
-        """Return how features are read.
+    def plan(self, names: Sequence[str], what: str) -> Read:
+        """Return the function that reads features.
 
         Args:
             names: of features that exist.
@@ -97,7 +102,7 @@ class FeatureEngine:
         Raises:
             ConfigError: one needs counts that are not tracked.
         """
-        reads = []
+        features = []
         for name in names:
             feature = CATALOGUE.get(name)
             if feature is None:
@@ -107,14 +112,14 @@ class FeatureEngine:
                     f"{what}: feature {name} needs what is not counted; add {feature.tracked!r} "
                     f"to processors.fraud.track.{feature.entity}"
                 )
-            reads.append(feature.read)
-        return reads
+            features.append(feature)
+        return read_of(features)
 
     def shared_keys(self, payment: PaymentAuthorized) -> list[tuple[str, str]]:
         """Return the keys of the counters that a payment touches."""
         keys = []
-        for entity in self.track:
-            name = getattr(payment, _IDS[entity])
+        for entity, name_of, _ in self._tracked:
+            name = name_of(payment)
             if name:
                 keys.append((entity, name))
         return keys
@@ -127,26 +132,26 @@ class FeatureEngine:
         counters: Mapping[Any, Counters],
     ) -> Frame:
         """Take a payment into its card and counters; return it among them."""
+        amount, currency = payment.amount_minor, payment.currency
         card.payments.add(
-            time_us,
-            payment.amount_minor,
-            payment.currency,
-            terminal_digest(payment.terminal_id),
-            self._rows,
+            time_us, amount, currency, terminal_digest(payment.terminal_id), self._rows
         )
-        shared = {}
-        for key in self.shared_keys(payment):
-            entity = key[0]
-            held = shared[entity] = Shared(counters[key], self._width_us)
-            tracked = self.track[entity]
+        shared, width = {}, self._width_us
+        # Which payments tidy up is a matter of their time, so that a replay does the same.
+        is_tidying = time_us // 1_000_000 % _TIDY_EVERY == 0
+        for entity, name_of, tracked in self._tracked:
+            name = name_of(payment)
+            if not name:
+                continue
+            counter = counters[entity, name]
+            held = shared[entity] = Shared(counter, width)
             if "count" in tracked:
-                held.add(PAYMENTS, time_us)
+                counter.add(PAYMENTS, bucket=time_us // width)
             if "amounts" in tracked:
-                held.add_value(amounts_name(payment.currency), time_us, payment.amount_minor)
+                held.add_value(amounts_name(currency), time_us, amount)
             if "cards" in tracked:
                 held.add_value(CARDS, time_us, card_digest(payment.card_id))
-            # Which payments tidy up is a matter of their time, so that a replay does the same.
-            if time_us // 1_000_000 % _TIDY_EVERY == 0:
+            if is_tidying:
                 held.forget_before(time_us - self._kept_us, self._names(payment, tracked))
         geo = payment.geo
         way = _NO_PLACE

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
-from typing import Final
+from typing import Final, Literal
 
 from streamproc_fraud.currencies import MINOR_UNITS
 from streamproc_fraud.events import PaymentAuthorized
@@ -18,7 +18,8 @@ ENTITIES: Final = ("customer", "device", "ip", "terminal")
 """What cards share, and so shards may."""
 
 _NO_PLACE: Final = (nan, nan)
-_DAY_S: Final = 86_400
+_HOUR_US: Final = 3_600_000_000
+_DAY_US: Final = 86_400_000_000
 
 
 class Frame:
@@ -37,9 +38,8 @@ class Frame:
         travel: km and km/h from the neighbouring payment.
     """
 
-    __slots__ = ("_amounts", "_counts", "_delayed", "_end", "_money", "_starts", "_times", "amount",
-                 "card", "hour", "label_delay_us", "late_us", "minor_units", "payment", "shared",
-                 "time_us", "travel", "weekday")  # fmt: skip
+    __slots__ = ("_end", "_money", "_starts", "_times", "amount", "card", "label_delay_us",
+                 "late_us", "minor_units", "payment", "shared", "time_us", "travel")  # fmt: skip
 
     def __init__(
         self,
@@ -56,59 +56,85 @@ class Frame:
         self.shared = shared
         self.label_delay_us = label_delay_us
         self.travel = travel
-        self.minor_units = MINOR_UNITS[payment.currency]
-        self.amount = payment.amount_minor / self.minor_units
-        days, second = divmod(time_us // 1_000_000, _DAY_S)
-        self.hour = second // 3_600
-        self.weekday = (days + 3) % 7  # the epoch was a Thursday
-        payments = card.payments
-        self._times = memoryview(payments.times).cast("q")
-        self._amounts = memoryview(payments.amounts).cast("q")
-        held = len(payments)
-        newest = self._times[held - 1]
+        self.minor_units = units = MINOR_UNITS[payment.currency]
+        self.amount = payment.amount_minor / units
+        self._times = times = memoryview(card.payments.times).cast("q")
+        newest = times[-1]
         self.late_us = newest - time_us
-        self._end = held if newest <= time_us else bisect_right(self._times, time_us)
+        self._end = len(times) if newest <= time_us else bisect_right(times, time_us)
         self._starts: dict[int, int] = {}
         self._money: dict[int, tuple[int, int]] = {}
-        self._delayed: dict[int, tuple[float, float]] = {}
-        self._counts = memoryview(payments.counts).cast("I") if payments.counts else None
 
     def release(self) -> None:
         """Let go of the card's columns, which cannot change while they are looked at."""
         self._times.release()
-        self._amounts.release()
-        if self._counts is not None:
-            self._counts.release()
+
+    @property
+    def hour(self) -> int:
+        """The hour of the day, UTC."""
+        return self.time_us // _HOUR_US % 24
+
+    @property
+    def weekday(self) -> int:
+        """The day of the week, UTC; Monday is 0."""
+        return (self.time_us // _DAY_US + 3) % 7  # the epoch was a Thursday
+
+    def card_frauds(self) -> float:
+        """Return how many of the card's payments are known to be frauds."""
+        return float(sum([label.state == "fraud" for label in self.card.labels.values()]))
 
     def since_last(self) -> float:
         """Return seconds since the card's payment before this one; NaN without one."""
         return (self.time_us - self._times[self._end - 2]) / 1e6 if self._end > 1 else nan
 
-    def card_count(self, window_us: int) -> int:
+    def card_count(self, window_us: int) -> float:
         """Return how many payments of the card are in a window."""
         first = self._start(window_us)
-        counts = self._counts
-        return self._end - first if counts is None else max(1, sum(counts[first : self._end]))
+        counts = self.card.payments.counts
+        if not counts:
+            return float(self._end - first)
+        return float(max(1, sum(_column(counts, "I")[first : self._end])))
 
     def card_money(self, window_us: int) -> tuple[int, int]:
         """Return count and sum in minor units of those in the payment's currency."""
         found = self._money.get(window_us)
         if found is None:
-            first, end = self._start(window_us), self._end
-            if self._counts is None and len(self.card.payments.codes) == 1:
+            first, end, payments = self._start(window_us), self._end, self.card.payments
+            if len(payments.codes) == 1 and not payments.counts:
                 # As a list it is summed a third faster than as a view.
-                found = end - first, sum(self._amounts[first:end].tolist())
+                amounts = memoryview(payments.amounts)[8 * first : 8 * end].cast("q").tolist()
+                found = end - first, sum(amounts)
             else:
-                rows = self._rows_in_currency(first, end)
-                counts = self._counts
-                found = (
-                    len(rows) if counts is None else sum([counts[row] for row in rows]),
-                    sum([self._amounts[row] for row in rows]),
-                )
-                if not rows:
-                    found = 1, self.payment.amount_minor
+                found = self._mixed_money(first, end)
             self._money[window_us] = found
         return found
+
+    def card_mean(self, window_us: int) -> float:
+        """Return their mean."""
+        count, total = self.card_money(window_us)
+        return total / self.minor_units / count
+
+    def card_prior_mean(self, window_us: int) -> float:
+        """Return the mean of the earlier ones; NaN without any."""
+        count, total = self.card_money(window_us)
+        earlier = total - self.payment.amount_minor
+        return earlier / self.minor_units / (count - 1) if count > 1 else nan
+
+    def card_ratio(self, window_us: int) -> float:
+        """Return this amount over the mean of the earlier ones; NaN without any."""
+        count, total = self.card_money(window_us)
+        amount = self.payment.amount_minor
+        return amount * (count - 1) / (total - amount) if total != amount else nan
+
+    def _mixed_money(self, first: int, end: int) -> tuple[int, int]:
+        """Return the same of payments in several currencies, or merged ones."""
+        rows, payments = self._rows_in_currency(first, end), self.card.payments
+        if not rows:
+            return 1, self.payment.amount_minor
+        counts = _column(payments.counts, "I")
+        amounts = _column(payments.amounts, "q")
+        count = sum([counts[row] for row in rows]) if counts else len(rows)
+        return count, sum([amounts[row] for row in rows])
 
     def card_extremes(self, window_us: int) -> tuple[int, int]:
         """Return the least and the greatest amount in minor units, in the payment's currency."""
@@ -116,20 +142,19 @@ class Frame:
         rows = self._rows_in_currency(self._start(window_us), self._end)
         if not rows:
             return self.payment.amount_minor, self.payment.amount_minor
-        if self._counts is None:
-            amounts = [self._amounts[row] for row in rows]
-            return min(amounts), max(amounts)
-        with memoryview(payments.least) as least, memoryview(payments.most) as most:
-            lows, highs = least.cast("q"), most.cast("q")
-            return min([lows[row] for row in rows]), max([highs[row] for row in rows])
+        if not payments.counts:
+            amounts = _column(payments.amounts, "q")
+            found = [amounts[row] for row in rows]
+            return min(found), max(found)
+        lows, highs = _column(payments.least, "q"), _column(payments.most, "q")
+        return min([lows[row] for row in rows]), max([highs[row] for row in rows])
 
     def card_terminals(self, window_us: int) -> float:
         """Return how many different terminals; NaN where payments were merged."""
-        first, end = self._start(window_us), self._end
-        if self._counts is not None and sum(self._counts[first:end]) != end - first:
+        first, end, payments = self._start(window_us), self._end, self.card.payments
+        if payments.counts and sum(_column(payments.counts, "I")[first:end]) != end - first:
             return nan
-        with memoryview(self.card.payments.terminals) as terminals:
-            return float(max(1, len(set(terminals.cast("I")[first:end]))))
+        return float(max(1, len(set(_column(payments.terminals, "I")[first:end]))))
 
     def shared_count(self, entity: str, window_us: int) -> float:
         """Return how many payments of what is shared are in a window; NaN without it."""
@@ -155,27 +180,32 @@ class Frame:
             len({c for c, _ in shared.values(CARDS, self.time_us - window_us, self.time_us)})
         )
 
-    def terminal_delayed(self, window_us: int) -> tuple[float, float]:
-        """Return payments and known frauds at the terminal in the window that ends a delay ago."""
-        found = self._delayed.get(window_us)
-        if found is None:
-            shared = self.shared.get("terminal")
-            if shared is None:
-                return nan, nan
-            end = self.time_us - self.label_delay_us
-            start = end - window_us
-            found = (
-                float(shared.total(PAYMENTS, start, end)),
-                float(shared.total(FRAUDS, start, end)),
-            )
-            self._delayed[window_us] = found
-        return found
+    def shared_amount(
+        self, entity: str, window_us: int, what: Callable[[list[tuple[int, int]]], float]
+    ) -> float:
+        """Return what is said of those amounts, in whole units; NaN without any."""
+        amounts = self.shared_amounts(entity, window_us)
+        return what(amounts) / self.minor_units if amounts else nan
+
+    def terminal_delayed(self, window_us: int) -> float:
+        """Return payments at the terminal in the window that ends a delay ago; NaN without one."""
+        terminal = self.shared.get("terminal")
+        if terminal is None:
+            return nan
+        end = self.time_us - self.label_delay_us
+        return float(terminal.total(PAYMENTS, end - window_us, end))
 
     def terminal_risk(self, window_us: int) -> float:
         """Return known frauds over payments; 0 without payments, never above 1."""
-        payments, frauds = self.terminal_delayed(window_us)
+        terminal = self.shared.get("terminal")
+        if terminal is None:
+            return nan
+        end = self.time_us - self.label_delay_us
+        payments = terminal.total(PAYMENTS, end - window_us, end)
+        if not payments:
+            return 0.0
         # A label may be there before its payment is.
-        return min(1.0, frauds / payments) if payments else 0.0
+        return min(1.0, terminal.total(FRAUDS, end - window_us, end) / payments)
 
     def _start(self, window_us: int) -> int:
         first = self._starts.get(window_us)
@@ -191,3 +221,8 @@ class Frame:
         code = payments.codes.index(self.payment.currency)
         currencies = payments.currencies
         return [row for row in range(first, end) if currencies[row] == code]
+
+
+def _column(column: bytearray, kind: Literal["I", "q"]) -> memoryview[int]:
+    """Return a packed column as numbers; to be let go of before the column changes."""
+    return memoryview(column).cast(kind)

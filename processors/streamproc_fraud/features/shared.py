@@ -7,10 +7,10 @@ other.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 __all__ = [
     "CARDS",
@@ -40,6 +40,10 @@ class Counters(Protocol):
         """Return a counter's buckets that are not 0."""
         ...
 
+    def total(self, name: str, *, first: int, last: int) -> int | float:
+        """Return the sum of a counter's buckets from `first` to `last`, both included."""
+        ...
+
     def forget(self, name: str, *, before: int) -> None:
         """Drop the buckets before one."""
         ...
@@ -50,22 +54,48 @@ class MemoryCounters:
 
     def __init__(self) -> None:
         self._names: dict[str, dict[int, int]] = {}
+        # Buckets in order and the sums before each and after the last, of those asked for a total.
+        self._running: dict[str, tuple[list[int], list[int]]] = {}
 
     def add(self, name: str, number: int = 1, *, bucket: int | None = None) -> None:
         """See `Counters.add`."""
         assert bucket is not None, "only buckets are used here"
         buckets = self._names.setdefault(name, {})
         buckets[bucket] = buckets.get(bucket, 0) + number
+        running = self._running.get(name)
+        if running is None:
+            return
+        if bucket > running[0][-1]:
+            running[0].append(bucket)
+            running[1].append(running[1][-1] + number)
+        else:
+            del self._running[name]
 
     def buckets(self, name: str) -> Mapping[int, int | float]:
         """See `Counters.buckets`."""
         return self._names.get(name, {})
 
+    def total(self, name: str, *, first: int, last: int) -> int:
+        """See `Counters.total`."""
+        running = self._running.get(name)
+        if running is None:
+            held = self._names.get(name)
+            if not held:
+                return 0
+            buckets = sorted(held)
+            sums = list(accumulate([held[bucket] for bucket in buckets], initial=0))
+            running = self._running[name] = (buckets, sums)
+        low, high = bisect_left(running[0], first), bisect_right(running[0], last)
+        return running[1][high] - running[1][low] if low < high else 0
+
     def forget(self, name: str, *, before: int) -> None:
         """See `Counters.forget`."""
         buckets = self._names.get(name, {})
-        for bucket in [bucket for bucket in buckets if bucket < before]:
+        gone = [bucket for bucket in buckets if bucket < before]
+        for bucket in gone:
             del buckets[bucket]
+        if gone:
+            self._running.pop(name, None)
 
 
 class Shared:
@@ -74,18 +104,15 @@ class Shared:
     A window counts the bucket that its older end lies in whole; with a width of 1 it is exact.
     """
 
-    __slots__ = ("_counters", "_sums", "_width_us")
+    __slots__ = ("_counters", "_width_us")
 
     def __init__(self, counters: Counters, width_us: int) -> None:
         self._counters = counters
         self._width_us = width_us
-        self._sums: dict[str, tuple[list[int], list[int]]] = {}
 
     def add(self, name: str, time_us: int, number: int = 1) -> None:
         """Add to a counter at a time."""
         self._counters.add(name, number, bucket=time_us // self._width_us)
-        if self._sums:
-            self._sums.pop(name, None)
 
     def add_value(self, name: str, time_us: int, value: int) -> None:
         """Count a value from 0 to 2**48 at a time.
@@ -95,15 +122,13 @@ class Shared:
         """
         bucket = (time_us // self._width_us << _VALUE_BITS) | value
         self._counters.add(name, 1, bucket=bucket)
-        self._sums.pop(name, None)
 
-    def total(self, name: str, start_us: int, end_us: int) -> int:
+    def total(self, name: str, start_us: int, end_us: int) -> float:
         """Return the sum over (start, end], with the whole bucket of the older end."""
-        buckets, sums = self._running(name)
-        if not buckets:
-            return 0
-        after, last = (start_us, end_us) if self._width_us == 1 else self._bounds(start_us, end_us)
-        return sums[bisect_right(buckets, last)] - sums[bisect_right(buckets, after)]
+        width = self._width_us
+        if width == 1:
+            return self._counters.total(name, first=start_us + 1, last=end_us)
+        return self._counters.total(name, first=start_us // width, last=end_us // width)
 
     def values(self, name: str, start_us: int, end_us: int) -> list[tuple[int, int]]:
         """Return the values of (start, end], each with how often it was counted at once."""
@@ -122,19 +147,6 @@ class Shared:
         for name in names:
             has_values = name not in (PAYMENTS, FRAUDS)
             self._counters.forget(name, before=before << _VALUE_BITS if has_values else before)
-            self._sums.pop(name, None)
-
-    def _running(self, name: str) -> tuple[list[int], list[int]]:
-        """Return a counter's buckets in order, and the sums before each and after the last."""
-        running = self._sums.get(name)
-        if running is None:
-            held = self._counters.buckets(name)
-            if not held:
-                return [], []
-            buckets = sorted(held)
-            sums: list[Any] = list(accumulate([held[bucket] for bucket in buckets], initial=0))
-            running = self._sums[name] = (buckets, sums)
-        return running
 
     def _bounds(self, start_us: int, end_us: int) -> tuple[int, int]:
         """Return the bucket before the first and the last of a window."""

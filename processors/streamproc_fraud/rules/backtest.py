@@ -116,7 +116,7 @@ def backtest(
             if is_fraud:
                 known.add(event.payment_id)
             for each, run in zip(sets, runs, strict=True):
-                run.judge([read(frame) for read in each.reads], is_fraud)
+                run.judge(each.read(frame), is_fraud)
         frame.release()
     return [run.result(payments, skipped, len(known)) for run in runs]
 

@@ -27,7 +27,7 @@ from streamproc_fraud.rules.syntax import (
     Operation,
 )
 
-__all__ = ["Evaluate", "compile_expressions", "features_of"]
+__all__ = ["Evaluate", "compile_expressions", "compile_sum", "features_of"]
 
 Evaluate = Callable[..., tuple[Any, ...]]
 """Takes the values of the features in their order; returns the value of each expression."""
@@ -60,16 +60,52 @@ def compile_expressions(
         [maker.make(node, False) for maker, node in zip(makers, expressions, strict=True)],
         ast.Load(),
     )
-    arguments = [ast.arg(_argument(at)) for at in range(len(features))]
-    function = ast.Expression(
-        ast.Lambda(ast.arguments([], arguments, None, [], [], None, []), results)
-    )
-    code = compile(ast.fix_missing_locations(function), "<rules>", "eval")
-    names: dict[str, Any] = {"__builtins__": {}, **_helpers(undefined)}
-    for name, values in lists.items():
-        names[_list(name)] = values
-    evaluate: Evaluate = eval(code, names)  # made of our own nodes alone, see above
+    evaluate: Evaluate = _function(results, len(features), lists, undefined)
     return evaluate
+
+
+def compile_sum(
+    expressions: Sequence[Node],
+    weights: Sequence[float],
+    bias: float,
+    features: Sequence[str],
+    undefined: list[int],
+) -> Callable[..., float]:
+    """Return a function for the weighted sum of `expressions`, of which missing ones add nothing.
+
+    Args:
+        expressions: checked trees, of numbers or flags, that look at no list.
+        weights: of the expressions.
+        bias: what the sum begins with; terms are added to it in their order.
+        features: the names of the function's arguments.
+        undefined: see `compile_expressions`.
+    """
+    total: ast.expr = ast.Constant(bias)
+    for at, (node, weight) in enumerate(zip(expressions, weights, strict=True)):
+        value = _Maker(at, features).make(node, False)
+        # total + (weight * x if (x := value) == x else 0.0)
+        held = ast.NamedExpr(ast.Name("x", ast.Store()), value)
+        again = ast.Name("x", ast.Load())
+        part = ast.IfExp(
+            ast.Compare(held, [ast.Eq()], [again]),
+            ast.BinOp(ast.Constant(weight), ast.Mult(), again),
+            ast.Constant(0.0),
+        )
+        total = ast.BinOp(total, ast.Add(), part)
+    sum_up: Callable[..., float] = _function(total, len(features), {}, undefined)
+    return sum_up
+
+
+def _function(
+    body: ast.expr, arguments: int, lists: Mapping[str, ValueList], undefined: list[int]
+) -> Any:
+    names = [ast.arg(_argument(at)) for at in range(arguments)]
+    function = ast.Expression(ast.Lambda(ast.arguments([], names, None, [], [], None, []), body))
+    code = compile(ast.fix_missing_locations(function), "<rules>", "eval")
+    known: dict[str, Any] = {"__builtins__": {}, **_helpers(undefined)}
+    for name, values in lists.items():
+        known[_list(name)] = values
+    return eval(code, known)  # made of our own nodes alone, see above
 
 
 def features_of(node: Node) -> set[str]:
@@ -191,6 +227,18 @@ def _helpers(undefined: list[int]) -> dict[str, Any]:
         undefined[rule] += 1
         return _NAN
 
+    def largest(*values: float) -> float:
+        for value in values:
+            if value != value:
+                return _NAN
+        return max(values)
+
+    def least(*values: float) -> float:
+        for value in values:
+            if value != value:
+                return _NAN
+        return min(values)
+
     return {
         "abs": abs,
         "coalesce": lambda value, other: other if _is_missing(value) else value,
@@ -201,8 +249,8 @@ def _helpers(undefined: list[int]) -> dict[str, Any]:
         "is_outside": lambda value, values: not _is_missing(value) and value not in values,
         "is_unlisted": lambda value, held, now: value is not None and not held.holds(value, now),
         "log": log,
-        "max": lambda *values: _NAN if any(v != v for v in values) else max(values),
-        "min": lambda *values: _NAN if any(v != v for v in values) else min(values),
+        "max": largest,
+        "min": least,
         "remainder": remainder,
         "sqrt": sqrt,
         "starts_otherwise": lambda value, start: not (value is None or value.startswith(start)),

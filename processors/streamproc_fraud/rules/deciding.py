@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from math import nan
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from streamproc_fraud.rules.compiler import Evaluate, compile_expressions
 from streamproc_fraud.rules.ruleset import CheckedRules
 from streamproc_fraud.rules.tallies import Tallies
 from streamproc_fraud.score.model import Model
+from streamproc_fraud.score.scorecard import Scorecard
 
 __all__ = ["Decider", "Verdict"]
 
@@ -62,6 +63,9 @@ class Decider:
         self.features: Sequence[str] = ["time", *sorted(used - {"time", "score"})]
         places = {name: at for at, name in enumerate(self.features)}
         self._model_places = [places[name] for name in model.features] if model else []
+        self._score: Callable[..., float] | None = None
+        if isinstance(model, Scorecard):
+            self._score = model.function_of(self.features)
         self.undefined = [0] * len(self.rules)
         self.unscored = 0
         self._early_count = sum(rule.stage != "score" for rule in self.rules)
@@ -88,6 +92,18 @@ class Decider:
         scores = self.model.scores([self.row(values) for values in rows])
         self.unscored += sum([score != score for score in scores])
         return scores
+
+    def score(self, values: Sequence[Any]) -> float:
+        """Return the model's probability for one payment; NaN without a model, or without a score.
+
+        The same number as `scores` gives.
+        """
+        if self._score is None:
+            return nan if self.model is None else self.scores([values])[0]
+        score = self._score(*values)
+        if score != score:
+            self.unscored += 1
+        return score
 
     def row(self, values: Sequence[object]) -> list[float]:
         """Return what the model looks at, out of the values of `features`."""

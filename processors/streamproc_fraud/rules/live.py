@@ -24,10 +24,10 @@ POLL_S: Final = 0.5
 
 
 class InForce(msgspec.Struct, frozen=True):
-    """A decider, and how the features that it needs are read."""
+    """A decider, and the function that reads the features that it needs."""
 
     decider: Decider
-    reads: list[Read]
+    read: Read
 
 
 class LiveRules:

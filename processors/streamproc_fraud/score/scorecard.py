@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from importlib.resources import files
 from math import exp
@@ -12,7 +12,7 @@ import msgspec
 
 from streamproc import ConfigError
 from streamproc_fraud.features.catalogue import CATALOGUE
-from streamproc_fraud.rules.compiler import compile_expressions, features_of
+from streamproc_fraud.rules.compiler import compile_expressions, compile_sum, features_of
 from streamproc_fraud.rules.syntax import Symbols, parse
 from streamproc_fraud.rules.tokens import ExpressionError
 
@@ -75,11 +75,12 @@ class Scorecard:
         self.features: Sequence[str] = sorted(set[str]().union(*map(features_of, trees)))
         said = msgspec.json.encode(file, order="deterministic")
         self.digest = blake2b(said, digest_size=6).hexdigest()
+        self._trees = trees
         # The first argument of compiled expressions is the time; no term looks at lists.
         self._evaluate = compile_expressions(
             trees, ["", *self.features], {}, undefined=[0] * len(trees)
         )
-        self._weights = [term.weight for term in file.terms]
+        self._odds = self._compile_odds(["", *self.features])
 
     def terms(self, row: Sequence[float]) -> list[float]:
         """Return the values of the terms; 0 where one is missing."""
@@ -91,11 +92,16 @@ class Scorecard:
 
     def score(self, row: Sequence[float]) -> float:
         """Return the probability of fraud for one row."""
-        odds = self.file.bias
-        for weight, value in zip(self._weights, self._evaluate(0.0, *row), strict=True):
-            if value == value:
-                odds += weight * value
-        return logistic(self.file.slope * odds + self.file.offset)
+        return logistic(self.file.slope * self._odds(0.0, *row) + self.file.offset)
+
+    def function_of(self, features: Sequence[str]) -> Callable[..., float]:
+        """Return a function from the values of `features`, the time first, to the probability."""
+        odds, slope, offset = self._compile_odds(features), self.file.slope, self.file.offset
+        return lambda *values: logistic(slope * odds(*values) + offset)
+
+    def _compile_odds(self, features: Sequence[str]) -> Callable[..., float]:
+        weights, undefined = [term.weight for term in self.file.terms], [0] * len(self._trees)
+        return compile_sum(self._trees, weights, self.file.bias, features, undefined)
 
     def reasons(self, row: Sequence[float]) -> list[str]:
         """See `Model.reasons`."""

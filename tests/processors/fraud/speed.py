@@ -70,7 +70,7 @@ def main() -> int:
         checked = read_rules(rule_set(*rules, model=model), "speed")
         decider = Decider(checked, shipped_scorecard() if model == "scorecard" else None)
         engine = FeatureEngine()
-        reads = engine.plan(decider.features, "speed")
+        read = engine.plan(decider.features, "speed")
         cards: dict[str, Card] = defaultdict(Card)
         counters: dict[tuple[str, str], MemoryCounters] = defaultdict(MemoryCounters)
         rates = []
@@ -82,7 +82,7 @@ def main() -> int:
                 card = cards[event.card_id]
                 if isinstance(event, PaymentAuthorized):
                     frame = engine.take(event, start_us + t * 1_000_000, card, counters)
-                    values = [read(frame) for read in reads]
+                    values = read(frame)
                     frame.release()
                     decider.decide(values, decider.scores([values])[0] if decider.model else nan)
                     payments += 1

@@ -29,12 +29,12 @@ Paid = tuple[int, int, str, str]
 
 
 def computed(paid: list[Paid], engine: FeatureEngine) -> list[list[float]]:
-    reads = engine.plan(FEATURES, "test")
+    read = engine.plan(FEATURES, "test")
     card, found = Card(), []
     for number, (second, amount, currency, terminal) in enumerate(paid):
         made = payment(f"p{number}", amount, currency=currency, terminal=terminal)
         frame = engine.take(made, (round(START) + second) * US, card, {})
-        found.append([read(frame) for read in reads])
+        found.append(read(frame))
         frame.release()
         # As between two batches of two workers.
         card = msgspec.json.decode(msgspec.json.encode(card), type=Card)
@@ -179,7 +179,7 @@ def test_a_late_payment_that_is_merged_at_once_is_in_its_own_windows() -> None:
     # Halfway between two others, five hours back: its bucket stands at a later time.
     frame = engine.take(payment("late", 70), time_us - (5 * 3_600 + 30) * US, card, {})
     assert len(card.payments) < BUCKETED_ROWS
-    found = [read(frame) for read in engine.plan(names, "test")]
+    found = engine.plan(names, "test")(frame)
     frame.release()
     assert found[:6] == [1, 0.7, 0.7, 0.7, 1, 0]
     assert math.isnan(found[6])
