@@ -20,15 +20,16 @@ from streamproc.pipeline.transaction import Transactor
 from streamproc.plugins import load_processors
 from streamproc.settings import load_config
 from streamproc.worker import Worker
+from streamproc_benchmarks.leased import LeasedTransactor, leased_transactions
 from streamproc_benchmarks.measurement import mark
-from streamproc_benchmarks.peers import run_plain, run_typed
+from streamproc_benchmarks.peers.loops import run_plain, run_typed
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
-from streamproc_benchmarks.progress import Progress
+from streamproc_benchmarks.progress import Progress, Window
 
 __all__ = ["CONSUMERS", "ConsumerName", "ConsumerSpec", "Ready"]
 
-ConsumerName = Literal["plain", "typed", "noop", "fraud", "inventory"]
+ConsumerName = Literal["plain", "typed", "leased", "noop", "fraud", "inventory"]
 CONSUMERS: Final[tuple[ConsumerName, ...]] = get_args(ConsumerName)
 
 _COUNTERS: Final = (
@@ -45,7 +46,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         shards: shards of the stream.
-        expected: records after which the run is over.
+        window: what the clocks measure, and when the run is over.
         limit: seconds after which it is given up.
         result: the file to write the `Consumed` to, as MessagePack.
         settings: dotted settings of a worker that differ from the defaults.
@@ -59,7 +60,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     redis_pid: int | None
     stream: str
     shards: int
-    expected: int
+    window: Window
     limit: float
     result: str
     settings: dict[str, Any] = {}
@@ -83,9 +84,11 @@ async def _run_worker(spec: ConsumerSpec, progress: Progress) -> dict[str, int]:
     }
     calm_collector()
     # The whole configuration is given here; a file or variable of this host would distort it.
-    processors = load_processors({spec.consumer: _PROCESSOR_SETTINGS.get(spec.consumer, {})})
+    name = "noop" if spec.consumer == "leased" else spec.consumer
+    processors = load_processors({name: _PROCESSOR_SETTINGS.get(name, {})})
     worker = Worker(load_config(None, {}, overrides), processors)
-    with _watched(progress):
+    transactor = LeasedTransactor if spec.consumer == "leased" else Transactor
+    with leased_transactions(spec.consumer == "leased"), _watched(progress, transactor):
         running = asyncio.create_task(worker.run())
         finished = asyncio.create_task(progress.finished.wait())
         try:
@@ -102,12 +105,12 @@ async def _run_worker(spec: ConsumerSpec, progress: Progress) -> dict[str, int]:
 
 
 @contextmanager
-def _watched(progress: Progress) -> Iterator[None]:
+def _watched(progress: Progress, transactor: type[Transactor]) -> Iterator[None]:
     """Have the engine's own calls tell `progress`: a position looked up, a batch committed.
 
     A batch costs one call and a list of references to its sequence numbers, some 20 ns a record.
     """
-    look_up, process = KinesisClient.shard_iterator, Transactor.process
+    look_up, process = KinesisClient.shard_iterator, transactor.process
 
     @functools.wraps(look_up)
     async def shard_iterator(
@@ -124,14 +127,14 @@ def _watched(progress: Progress) -> Iterator[None]:
 
     with (
         patch.object(KinesisClient, "shard_iterator", shard_iterator),
-        patch.object(Transactor, "process", process_batch),
+        patch.object(transactor, "process", process_batch),
     ):
         yield
 
 
 async def _consume(spec: ConsumerSpec) -> None:
     progress = Progress(
-        spec.expected,
+        spec.window,
         spec.shards,
         lambda: announce(Ready("reading")),
         lambda: mark(spec.server_pid, spec.redis_pid),

@@ -12,8 +12,10 @@ from streamproc.errors import ConfigError
 
 if TYPE_CHECKING:
     from streamproc_benchmarks.consumer import ConsumerName
+    from streamproc_benchmarks.peers.installation import PeerName
 
 __all__ = [
+    "AgainstOption",
     "BarsOption",
     "ConsumerOption",
     "JsonOption",
@@ -28,13 +30,22 @@ __all__ = [
     "WarmUpOption",
     "checked_settings",
     "chosen_consumers",
+    "chosen_peers",
     "say",
 ]
 
 ConsumerOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--consumer", help="plain, typed, noop, fraud or inventory; repeatable. [default: all]"
+        "--consumer",
+        help="plain, typed, leased, noop, fraud or inventory; repeatable. [default: all]",
+    ),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Peers to take turns with, separated by commas: aiobotocore (the consumer plain), "
+        "async-kinesis, kcl (needs a JDK). What is missing is downloaded into the user's cache."
     ),
 ]
 RoundsOption = Annotated[int, typer.Option(help="Rounds; consumers take turns.", min=1)]
@@ -63,6 +74,9 @@ BarsOption = Annotated[
     typer.Option("--bars/--no-bars", help="Exit with 1 if a bar is missed, or only show the bars."),
 ]
 
+# What people know it by; as a consumer of ours it is called plain.
+_AIOBOTOCORE = "aiobotocore"
+
 
 def chosen_consumers(given: list[str] | None) -> list[ConsumerName]:
     """Return the consumers to run, in their own order.
@@ -90,6 +104,29 @@ def checked_settings(assignments: list[str] | None) -> dict[str, Any]:
     settings = overrides_of(assignments)
     load_config(None, {}, settings)
     return settings
+
+
+def chosen_peers(
+    against: str | None, consumers: list[ConsumerName]
+) -> tuple[list[PeerName], list[ConsumerName]]:
+    """Return the peers to run, and the consumers with `plain` if it was asked for as aiobotocore.
+
+    Raises:
+        ConfigError: there is none of such a name.
+    """
+    from streamproc_benchmarks.consumer import CONSUMERS
+    from streamproc_benchmarks.peers.installation import PEERS
+
+    asked = [name.strip() for name in (against or "").split(",") if name.strip()]
+    known = (_AIOBOTOCORE, *PEERS)
+    for name in asked:
+        if name not in known:
+            raise ConfigError(f"--against {name}: there are {', '.join(known)}")
+    wanted = {*consumers, "plain"} if _AIOBOTOCORE in asked else {*consumers}
+    return (
+        [name for name in PEERS if name in asked],
+        [name for name in CONSUMERS if name in wanted],
+    )
 
 
 def say(text: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
-__all__ = ["Cores", "choose_cores", "pin"]
+__all__ = ["Cores", "choose_cores", "pin", "pinned"]
 
 
 class Cores(msgspec.Struct, frozen=True):
@@ -39,3 +41,17 @@ def pin(core: int | None) -> None:
     """Keep this process and what it starts on `core`; call it before any thread exists."""
     if core is not None and sys.platform == "linux":
         os.sched_setaffinity(0, {core})
+
+
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Have what this thread starts while the context lasts kept on `core`."""
+    if core is None or sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

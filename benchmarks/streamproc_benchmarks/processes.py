@@ -56,7 +56,9 @@ class Child:
                     return line
                 await self._process.wait()
         except TimeoutError:
-            raise ChildFailed(f"{self.name} said nothing for {timeout:g} s") from None
+            raise ChildFailed(
+                f"{self.name} said nothing for {timeout:g} s\n{self._complaint()}".rstrip()
+            ) from None
         raise ChildFailed(
             f"{self.name} ended with code {self._process.returncode}:\n{self._complaint()}"
         )

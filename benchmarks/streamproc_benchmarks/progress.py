@@ -10,7 +10,7 @@ import msgspec
 
 from streamproc_benchmarks.measurement import Mark, Reading, reading
 
-__all__ = ["Consumed", "DoneBatch", "Progress"]
+__all__ = ["Consumed", "DoneBatch", "Progress", "Window", "middle"]
 
 
 class DoneBatch(msgspec.Struct, frozen=True, array_like=True):
@@ -21,28 +21,61 @@ class DoneBatch(msgspec.Struct, frozen=True, array_like=True):
     sequences: list[str]
 
 
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a run the clocks measure, in records done.
+
+    What comes before it lets a consumer load code, fill its caches and compile (the JVM does so
+    for many thousands of records). What comes after it is there so that as much has been read ahead
+    at the end of the measured part as at its beginning: otherwise a consumer would be given for
+    nothing the fetching of what it had in hand when the clocks started.
+
+    Attributes:
+        warm_up: the clocks start when so many are done; with 0, at the first request for records.
+        measured_until: they stop when so many are done.
+        expected: the run is over when so many are done.
+    """
+
+    warm_up: int
+    measured_until: int
+    expected: int
+
+
+def middle(expected: int, margin: float) -> Window:
+    """Return the window that leaves out a share of the records at either end, 0 for nothing.
+
+    Raises:
+        ValueError: the shares leave nothing.
+    """
+    if not 0 <= margin < 0.5:
+        raise ValueError(f"margin {margin}: must be at least 0 and below 0.5")
+    left_out = round(expected * margin)
+    return Window(warm_up=left_out, measured_until=expected - left_out, expected=expected)
+
+
 class Consumed(msgspec.Struct, frozen=True, kw_only=True):
     """A consumer's account of its run.
 
     Attributes:
-        batches: what was done, in that order.
+        started, ended: when the clocks did.
+        records: how many records were done between, repetitions included.
+        batches: what was done, in that order, before and after the clocks ran, too.
         counters: a worker's own statistics; empty for consumers that keep none.
     """
 
     started: Mark
     ended: Mark
+    records: int
     batches: list[DoneBatch]
     counters: dict[str, int]
 
     @property
     def reading(self) -> Reading:
-        """The clocks between the first request for records and the last record done."""
-        return reading(self.started, self.ended)
+        """What the clocks showed.
 
-    @property
-    def records(self) -> int:
-        """How many records were done, repetitions included."""
-        return sum(len(batch.sequences) for batch in self.batches)
+        Raises:
+            ValueError: no time lies between their start and their end.
+        """
+        return reading(self.started, self.ended)
 
     def by_shard(self) -> dict[str, list[str]]:
         """Return the sequence numbers of each shard in the order in which they were done."""
@@ -64,7 +97,7 @@ class Progress:
     """Notes the beginning, each batch and the end.
 
     Args:
-        expected: records after which `finished` is set.
+        window: what the clocks measure, and when `finished` is set.
         shards: shards of the stream; `on_ready` is called once all of them are being read.
         on_ready: called once.
         read_clocks: returns all clocks.
@@ -72,26 +105,26 @@ class Progress:
 
     def __init__(
         self,
-        expected: int,
+        window: Window,
         shards: int,
         on_ready: Callable[[], None],
         read_clocks: Callable[[], Mark],
     ) -> None:
         self.finished = asyncio.Event()
-        self._expected = expected
+        self._window = window
         self._shards = shards
         self._on_ready = on_ready
         self._read_clocks = read_clocks
         self._reading: set[str] = set()
         self._batches: list[DoneBatch] = []
         self._records = 0
-        self._started: Mark | None = None
-        self._ended: Mark | None = None
+        self._started: tuple[Mark, int] | None = None
+        self._ended: tuple[Mark, int] | None = None
 
     def reading(self, shard: str) -> None:
         """Note that a shard is about to be read: where it begins is known."""
-        if self._started is None:
-            self._started = self._read_clocks()
+        if self._started is None and not self._window.warm_up:
+            self._started = self._read_clocks(), 0
         before = len(self._reading)
         self._reading.add(shard)
         if before < len(self._reading) == self._shards:
@@ -101,16 +134,22 @@ class Progress:
         """Note that records are done."""
         self._batches.append(DoneBatch(shard, time.monotonic(), sequences))
         self._records += len(sequences)
-        if self._records >= self._expected and not self.finished.is_set():
-            self._ended = self._read_clocks()
+        if self._started is None:
+            if self._records >= self._window.warm_up:
+                self._started = self._read_clocks(), self._records
+        elif self._ended is None and self._records >= self._window.measured_until:
+            self._ended = self._read_clocks(), self._records
+        if self._records >= self._window.expected:
             self.finished.set()
 
     def consumed(self, counters: dict[str, int]) -> Consumed:
         """Return the account; a run that was cut off ends now."""
-        ended = self._ended or self._read_clocks()
+        ended, until = self._ended or (self._read_clocks(), self._records)
+        started, since = self._started or (ended, until)
         return Consumed(
-            started=self._started or ended,
+            started=started,
             ended=ended,
+            records=until - since,
             batches=self._batches,
             counters=counters,
         )

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import redis.asyncio
@@ -14,9 +14,11 @@ import redis.asyncio
 from streamproc_benchmarks.consumer import ConsumerName, ConsumerSpec, Ready
 from streamproc_benchmarks.load import LoadSpec, Published
 from streamproc_benchmarks.open_loop import Offered
+from streamproc_benchmarks.peers.attendant import PeerSpec
+from streamproc_benchmarks.peers.installation import PEERS, PeerName, Prepared
 from streamproc_benchmarks.pinning import Cores
 from streamproc_benchmarks.processes import Child, start_child
-from streamproc_benchmarks.progress import Consumed
+from streamproc_benchmarks.progress import Consumed, Window, middle
 from streamproc_benchmarks.server import (
     Delete,
     Offer,
@@ -25,12 +27,14 @@ from streamproc_benchmarks.server import (
     ServerSpec,
     redis_version,
 )
-from streamproc_benchmarks.verification import CountsWrong, verify
+from streamproc_benchmarks.verification import CountsWrong, Verdict, verify
 from streamproc_benchmarks.workloads import WorkloadName
 
 __all__ = ["Bench", "check", "open_bench", "workload_of"]
 
 _START_S: Final = 30.0
+# KCL elects a leader, which then assigns the leases; a JVM on a busy core takes its time.
+_PEER_START_S: Final = 120.0
 _LOAD_S: Final = 600.0
 _MUST_BE_ZERO: Final = ("duplicates", "unknown", "dead_letters", "store_errors", "rewinds")
 
@@ -46,6 +50,9 @@ class Bench:
         directory: where processes leave their results.
         limit: seconds that one run may take.
         settings: dotted settings of the workers that differ from the defaults.
+
+    Attributes:
+        peers: those that can be run, by name; to be filled before they are asked for.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Bench:
     ) -> None:
         self.servers = servers
         self._server = server
+        self.peers: dict[str, Prepared] = {}
         self._cores = cores
         self._shards = shards
         self._directory = directory
@@ -107,13 +115,34 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def consumer(
-        self, consumer: ConsumerName, stream: str, expected: int
+        self, consumer: ConsumerName | PeerName, stream: str, expected: int, *, margin: float = 0.0
     ) -> AsyncIterator[RunningConsumer]:
-        """Start a consumer on an empty Redis; the context begins once it reads every shard."""
+        """Start a consumer on an empty Redis; the context begins once it reads every shard.
+
+        `margin` is the share of the records at either end that the clocks leave out.
+        """
         async with redis.asyncio.Redis.from_url(self.servers.redis_url) as client:
             await client.flushall()
         result = self._directory / f"{stream}.consumed"
-        spec = ConsumerSpec(
+        window = middle(expected, margin)
+        peer = self.peers.get(consumer)
+        if peer is not None:
+            start_s = _PEER_START_S
+            child_of = start_child("peers.attendant", self._peer_spec(peer, stream, window, result))
+        else:
+            start_s = _START_S
+            own = cast("ConsumerName", consumer)
+            child_of = start_child("consumer", self._own_spec(own, stream, window, result))
+        async with child_of as child:
+            # A short limit may be over before every shard is read: then it is done at once.
+            said = msgspec.json.decode(await child.line(start_s), type=Ready)
+            timeout = None if said.what == "done" else self._limit + start_s
+            yield RunningConsumer(child, result, timeout)
+
+    def _own_spec(
+        self, consumer: ConsumerName, stream: str, window: Window, result: Path
+    ) -> ConsumerSpec:
+        return ConsumerSpec(
             consumer=consumer,
             core=self._cores.consumer,
             endpoint_url=self.servers.endpoint_url,
@@ -122,16 +151,25 @@ class Bench:
             redis_pid=self.servers.redis_pid,
             stream=stream,
             shards=self._shards,
-            expected=expected,
+            window=window,
             limit=self._limit,
             result=str(result),
             settings=self._settings,
         )
-        async with start_child("consumer", spec) as child:
-            # A short limit may be over before every shard is read: then it is done at once.
-            said = msgspec.json.decode(await child.line(_START_S), type=Ready)
-            timeout = None if said.what == "done" else self._limit + _START_S
-            yield RunningConsumer(child, result, timeout)
+
+    def _peer_spec(self, prepared: Prepared, stream: str, window: Window, result: Path) -> PeerSpec:
+        return PeerSpec(
+            prepared=prepared,
+            core=self._cores.consumer,
+            attendant_core=self._cores.load,
+            endpoint_url=self.servers.endpoint_url,
+            server_pid=self.servers.server_pid,
+            redis_pid=self.servers.redis_pid,
+            stream=stream,
+            window=window,
+            limit=self._limit,
+            result=str(result),
+        )
 
 
 class RunningConsumer:
@@ -167,7 +205,7 @@ async def open_bench(
             yield Bench(child, servers, cores, shards, Path(directory), limit, settings)
 
 
-def workload_of(consumer: ConsumerName) -> WorkloadName:
+def workload_of(consumer: ConsumerName | PeerName) -> WorkloadName:
     """Return what a consumer is given; those without a processor get what `noop` gets."""
     match consumer:
         case "fraud":
@@ -178,19 +216,30 @@ def workload_of(consumer: ConsumerName) -> WorkloadName:
             return "events"
 
 
-def check(consumer: ConsumerName, published: Published, consumed: Consumed) -> None:
-    """Let a run pass only if each record was done once and in order, and really processed.
+def check(consumer: ConsumerName | PeerName, published: Published, consumed: Consumed) -> Verdict:
+    """Return how a run's records compare with what was published.
+
+    One of our own passes only if each record was done once and in order, and really processed. A
+    peer's losses and repetitions are its own, and for the reader to see beside its figure.
 
     Raises:
-        CountsWrong: it was not; says how.
+        CountsWrong: it was not, or nothing was measured; says how.
     """
-    verify(published.shards, consumed.by_shard()).require_clean(consumer)
+    verdict = verify(published.shards, consumed.by_shard())
+    if consumer not in PEERS:
+        verdict.require_clean(consumer)
+    if not consumed.records:
+        raise CountsWrong(
+            f"{consumer}: all {verdict.consumed} records came in so few batches that none lay "
+            "between warm-up and end; more records are needed (--records)"
+        )
     counters = consumed.counters
     if not counters:
-        return
+        return verdict
     wrong = {name: counters[name] for name in _MUST_BE_ZERO if counters[name]}
     if counters["processed"] != published.count or wrong:
         raise CountsWrong(
             f"{consumer}: {published.count} records published, {counters['processed']} "
             f"processed; {wrong or 'nothing put aside'}; no figure is shown"
         )
+    return verdict

@@ -15,11 +15,14 @@ from streamproc_benchmarks.consumer import ConsumerName
 from streamproc_benchmarks.figures import Bar, Figure
 from streamproc_benchmarks.load import Published
 from streamproc_benchmarks.measurement import Bottleneck
+from streamproc_benchmarks.peers.installation import Installer, PeerName, Prepared, Unavailable
+from streamproc_benchmarks.processes import ChildFailed
 from streamproc_benchmarks.progress import Consumed
 from streamproc_benchmarks.rounds import Say, interleaved
 from streamproc_benchmarks.runs import Bench, check, workload_of
 from streamproc_benchmarks.statistics import ratios, spread
 from streamproc_benchmarks.tables import new_table, show_spread
+from streamproc_benchmarks.verification import Verdict
 from streamproc_benchmarks.workloads import WorkloadName
 
 __all__ = [
@@ -36,9 +39,12 @@ _DISTURBED_SHARE: Final = 0.05
 _TITLES: Final = {
     "plain": "aiobotocore + orjson, nothing else",
     "typed": "our fetch + typed decode, nothing else",
+    "leased": "worker, leases and typed decode as KCL does them: no dedupe, no commits",
     "noop": "worker, noop processor",
     "fraud": "worker, fraud processor",
     "inventory": "worker, inventory processor",
+    "async-kinesis": "a peer: its defaults, JSON to a dict by ujson, uvloop; no dedupe, no commits",
+    "kcl": "a peer on Java: typed Jackson decode, a checkpoint a batch; no dedupe, no commits",
 }
 
 _Clock = Literal["cpu", "wall"]
@@ -58,10 +64,17 @@ _RATIOS: Final[tuple[tuple[str, str, str, float, tuple[_Clock, ...]], ...]] = (
 
 
 class ThroughputPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much to read, how often, by whom."""
+    """How much to read, how often, by whom.
+
+    Attributes:
+        against: peers to take turns with the consumers.
+        margin: share of the records at either end of a run that the clocks leave out.
+    """
 
     consumers: Sequence[ConsumerName]
+    against: Sequence[PeerName] = ()
     records: int
+    margin: float = 0.2
     rounds: int
     shards: int
     seed: int
@@ -74,13 +87,14 @@ class ThroughputPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def workloads(self) -> list[WorkloadName]:
         """What is to be read by at least one of the consumers."""
-        return sorted({workload_of(consumer) for consumer in self.consumers})
+        return sorted({workload_of(name) for name in (*self.consumers, *self.against)})
 
 
 class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
     """One consumer's one run over a stream that was filled before.
 
     Attributes:
+        records: between warm-up and end, while the clocks ran.
         records_per_cpu_second: records by the CPU time of the consumer's process, all its threads:
             what one core can do.
         records_per_second: records by wall time, which also counts what it waited for; with the
@@ -89,7 +103,9 @@ class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
         consumer_share: how busy its core was with it, 0 to 1.
         delayed_share: how long it could have run but others had its core; None if unknown.
         load_share: how busy LocalKinesis and Redis were together; None if unknown.
-        emitted: events that the processor emitted.
+        emitted: events that the processor emitted, in the whole run.
+        lost, duplicated, reordered, unknown: records of the whole run, as `Verdict` counts them;
+            0 unless it is a peer's.
     """
 
     records: int
@@ -102,6 +118,10 @@ class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
     bottleneck: Bottleneck
     emitted: int
     batches: int
+    lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    unknown: int = 0
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,14 +129,18 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         event_bytes: mean size of a payload by workload.
+        margin: share of the records at either end of a run that the clocks left out.
         rounds: by consumer, in the order in which they were run.
-        not_run: consumers that were asked for and could not be run, with the reason.
+        peers: versions of the peers that were run.
+        not_run: peers that were asked for and could not be run, with the reason.
     """
 
     records: int
     shards: int
+    margin: float = 0.0
     event_bytes: dict[str, float]
     rounds: dict[str, list[ThroughputRound]]
+    peers: dict[str, str] = {}
     not_run: dict[str, str] = {}
 
     def figures(self) -> list[Figure]:
@@ -167,6 +191,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
         notes = [f"{name}: NOT run: {reason}" for name, reason in self.not_run.items()]
         for consumer in self.rounds:
             notes += [f"{consumer}: {note}" for note in self._waits(consumer)]
+            notes += [f"{consumer}: {note}" for note in self._miscounts(consumer)]
         delayed = max(
             [one.delayed_share or 0.0 for rounds in self.rounds.values() for one in rounds],
             default=0.0,
@@ -213,6 +238,13 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
                 return f"other processes had the core of {consumer}"
         return ""
 
+    def _miscounts(self, consumer: str) -> Iterator[str]:
+        rounds = self.rounds[consumer]
+        for what in ("lost", "duplicated", "reordered", "unknown"):
+            counts = [getattr(one, what) for one in rounds]
+            if any(counts):
+                yield f"{what} {', '.join(map(str, counts))} of {self.records:,} records, by round"
+
     def _waits(self, consumer: str) -> Iterator[str]:
         if bound := self._server_bound(consumer):
             yield bound
@@ -235,29 +267,70 @@ _FIELDS: Final[tuple[tuple[str, _Clock], ...]] = (
 )
 
 
-async def measure_throughput(bench: Bench, plan: ThroughputPlan, say: Say) -> Throughput:
-    """Have each consumer read the same records once in every round, one after another."""
+async def measure_throughput(
+    bench: Bench, plan: ThroughputPlan, say: Say, installer: Installer | None = None
+) -> Throughput:
+    """Have each consumer read the same records once in every round, one after another.
+
+    A peer that cannot be had, or that fails, is left out and reported with the reason.
+    """
+    prepared, not_run = await _prepare(plan.against, installer or Installer(say))
+    bench.peers = prepared
     filled: dict[WorkloadName, Published] = {}
     for workload in plan.workloads:
         say(f"filling the stream of {workload}: {plan.records:,} records")
         filled[workload] = await bench.load(f"filled-{workload}", workload, plan.records, plan.seed)
-    rounds: dict[str, list[ThroughputRound]] = {name: [] for name in plan.consumers}
-    for number, consumer in interleaved(plan.consumers, plan.rounds):
+    peers = [peer for peer in plan.against if peer in prepared]
+    names: list[ConsumerName | PeerName] = [*plan.consumers, *peers]
+    rounds: dict[str, list[ThroughputRound]] = {name: [] for name in names}
+    for number, consumer in interleaved(names, plan.rounds):
+        if consumer in not_run:
+            continue
         say(f"throughput, round {number} of {plan.rounds}: {consumer}")
-        workload = workload_of(consumer)
-        async with bench.consumer(consumer, f"filled-{workload}", plan.records) as running:
-            consumed = await running.finish()
-        check(consumer, filled[workload], consumed)
-        rounds[consumer].append(throughput_round(consumed))
+        published = filled[workload_of(consumer)]
+        try:
+            rounds[consumer].append(await _run(bench, plan, consumer, published))
+        except ChildFailed as failure:
+            if consumer not in prepared:
+                raise
+            say(f"{consumer}: {failure}")
+            not_run[consumer] = f"failed in round {number}: {failure}"
+            del rounds[consumer]
     return Throughput(
         records=plan.records,
         shards=plan.shards,
+        margin=plan.margin,
         event_bytes={name: published.mean_bytes for name, published in filled.items()},
         rounds=rounds,
+        peers={name: peer.described for name, peer in prepared.items()},
+        not_run=not_run,
     )
 
 
-def throughput_round(consumed: Consumed) -> ThroughputRound:
+async def _prepare(
+    against: Sequence[PeerName], installer: Installer
+) -> tuple[dict[str, Prepared], dict[str, str]]:
+    """Return the peers that can be run, and for the others why not."""
+    prepared: dict[str, Prepared] = {}
+    not_run: dict[str, str] = {}
+    for peer in against:
+        try:
+            prepared[peer] = await installer.prepare(peer)
+        except Unavailable as reason:
+            not_run[peer] = str(reason)
+    return prepared, not_run
+
+
+async def _run(
+    bench: Bench, plan: ThroughputPlan, consumer: ConsumerName | PeerName, published: Published
+) -> ThroughputRound:
+    stream = f"filled-{workload_of(consumer)}"
+    async with bench.consumer(consumer, stream, plan.records, margin=plan.margin) as running:
+        consumed = await running.finish()
+    return throughput_round(consumed, check(consumer, published, consumed))
+
+
+def throughput_round(consumed: Consumed, verdict: Verdict) -> ThroughputRound:
     """Return the figures of a run that was checked."""
     taken, records = consumed.reading, consumed.records
     return ThroughputRound(
@@ -271,6 +344,10 @@ def throughput_round(consumed: Consumed) -> ThroughputRound:
         bottleneck=taken.bottleneck,
         emitted=consumed.counters.get("emitted", 0),
         batches=len(consumed.batches),
+        lost=verdict.lost,
+        duplicated=verdict.duplicated,
+        reordered=verdict.reordered,
+        unknown=verdict.unknown,
     )
 
 
@@ -301,10 +378,12 @@ def print_throughput(found: Throughput, console: Console) -> None:
         "means by the CPU time of the consumer's process, and so does times plain."
     )
     console.print(
-        f"Every record was done exactly once and in order. Payload bytes: {sizes}. LocalKinesis "
-        "on loopback, no network, no throttling."
+        "Every record was done exactly once and in order, by a peer unless it says so below. The "
+        f"clocks leave out {found.margin:.0%} of the records at either end. Payload bytes: "
+        f"{sizes}. LocalKinesis on loopback, no network, no throttling."
     )
     for consumer, rounds in found.rounds.items():
-        emitted = sum(one.emitted for one in rounds) / sum(one.records for one in rounds)
+        emitted = sum(one.emitted for one in rounds) / (found.records * len(rounds))
         said = f"; {emitted:.1%} of the events emitted one" if emitted else ""
-        console.print(f"{consumer}: {_TITLES.get(consumer, 'a peer')}{said}")
+        version = f" ({found.peers[consumer]})" if consumer in found.peers else ""
+        console.print(f"{consumer}: {_TITLES[consumer]}{version}{said}")

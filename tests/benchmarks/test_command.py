@@ -16,13 +16,13 @@ from streamproc_benchmarks.histogram import LatencyHistogram
 BENCH = (sys.executable, "-m", "streamproc.cli.main", "bench")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*BENCH, *arguments],
         capture_output=True,
         text=True,
         timeout=100,
-        env=os.environ | {"COLUMNS": "120"},
+        env=os.environ | {"COLUMNS": "120"} | environment,
     )
 
 
@@ -71,7 +71,8 @@ def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
     report: dict[str, Any] = json.loads((tmp_path / "throughput.json").read_text())
     assert report["result"]["rounds"].keys() == {"noop"}
     (one,) = report["result"]["rounds"]["noop"]
-    assert one["records"] == 2_000
+    assert report["result"]["records"] == 2_000
+    assert 0 < one["records"] <= 2_000, "those between warm-up and end"
     assert one["records_per_cpu_second"] > 0
     waits = json.loads((tmp_path / "latency.json").read_text())["result"]
     assert waits["capacity"] == {}, "the rate was given"
@@ -132,6 +133,33 @@ def test_a_throughput_run_leaves_a_page_and_can_be_compared(tmp_path: Path) -> N
     absent = run("compare", str(directory), str(tmp_path / "none.json"))
     assert absent.returncode == 2
     assert "none.json: cannot be read" in absent.stderr
+
+
+def test_a_peer_that_cannot_run_is_reported_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = run(
+        *("throughput", "--records", "6000", "--rounds", "1", "--shards", "2"),
+        *("--consumer", "leased", "--against", "aiobotocore,kcl", "--json", str(path)),
+        PATH=str(tmp_path),
+        XDG_CACHE_HOME=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "kcl: NOT run: java is not on PATH" in said
+    found = json.loads(path.read_text())["result"]
+    assert found["not_run"].keys() == {"kcl"}
+    assert found["rounds"].keys() == {"plain", "leased"}
+    (one,) = found["rounds"]["leased"]
+    assert 1_200 <= one["records"] <= 6_000, "warm-up and end are left out"
+    assert not (tmp_path / "streamproc").exists(), "nothing was downloaded"
+
+
+@pytest.mark.process
+def test_an_unknown_peer_is_named() -> None:
+    done = run("throughput", "--against", "kcl,flink")
+    assert done.returncode != 0
+    assert "flink" in done.stderr
+    assert "async-kinesis" in done.stderr
 
 
 @pytest.mark.process

@@ -47,6 +47,7 @@ def consumed(delay: float, stretch: float = 1.0, batch: int = 5) -> Consumed:
     return Consumed(
         started=Mark(at=STARTED, own=0.0, delayed=0.0, server=0.0, redis=0.0),
         ended=Mark(at=STARTED + 10, own=4.0, delayed=0.0, server=1.0, redis=0.0),
+        records=sum(len(batch.sequences) for batch in batches),
         batches=batches,
         counters={},
     )

@@ -20,7 +20,7 @@ from streamproc_benchmarks.throughput import (
     print_throughput,
     throughput_round,
 )
-from streamproc_benchmarks.verification import CountsWrong
+from streamproc_benchmarks.verification import CountsWrong, Verdict
 from tests.benchmarks.making import a_report
 
 RATE = 100.0
@@ -30,6 +30,8 @@ COUNTERS = {
     "processed": COUNT, "duplicates": 0, "unknown": 0, "dead_letters": 0, "store_errors": 0,
     "rewinds": 0, "emitted": 8,
 }  # fmt: skip
+
+CLEAN = Verdict(published=COUNT, consumed=COUNT, lost=0, duplicated=0, reordered=0, unknown=0)
 
 
 def clocks(at: float, own: float, server: float | None = 0.0) -> Mark:
@@ -45,6 +47,7 @@ def consumed(**counters: int) -> Consumed:
     return Consumed(
         started=clocks(STARTED, 0.0),
         ended=clocks(STARTED + 10, 4.0, server=1.0),
+        records=COUNT,
         batches=[DoneBatch("s", STARTED + number / RATE, [str(number)]) for number in range(COUNT)],
         counters=COUNTERS | counters,
     )
@@ -57,7 +60,7 @@ def throughput_of(*rounds: ThroughputRound) -> Throughput:
 
 
 def test_throughput_by_core_and_by_the_wall_are_both_told() -> None:
-    found = throughput_round(consumed())
+    found = throughput_round(consumed(), CLEAN)
     assert found.records_per_cpu_second == pytest.approx(COUNT / 4.0)
     assert found.records_per_second == pytest.approx(COUNT / 10.0)
     assert found.cpu_us_per_record == pytest.approx(4.0 / COUNT * 1e6)
@@ -68,10 +71,11 @@ def test_a_saturated_server_is_named_in_the_report() -> None:
     slow = Consumed(
         started=clocks(0.0, 0.0),
         ended=clocks(10.0, 3.0, server=9.9),
+        records=1,
         batches=[DoneBatch("s", 5.0, ["1"])],
         counters={},
     )
-    found = throughput_of(throughput_round(slow))
+    found = throughput_of(throughput_round(slow, CLEAN))
     (caveat,) = found.caveats()
     assert "noop: LocalKinesis and Redis were the bottleneck in 1 of 1 rounds" in caveat
     by_core, by_clock = found.figures()
@@ -90,9 +94,9 @@ def test_others_on_the_core_are_named_in_the_report() -> None:
     start = Mark(at=0.0, own=0.0, delayed=0.0, server=0.0, redis=0.0)
     end = Mark(at=10.0, own=6.0, delayed=3.5, server=1.0, redis=1.0)
     disturbed = Consumed(
-        started=start, ended=end, batches=[DoneBatch("s", 5.0, ["1"])], counters={}
+        started=start, ended=end, records=1, batches=[DoneBatch("s", 5.0, ["1"])], counters={}
     )
-    (caveat,) = throughput_of(throughput_round(disturbed)).caveats()
+    (caveat,) = throughput_of(throughput_round(disturbed, CLEAN)).caveats()
     assert "Other processes had the consumers' core for up to 35%" in caveat
     assert "bottleneck" not in caveat
 
@@ -215,6 +219,33 @@ def test_a_run_is_checked_against_what_was_published() -> None:
     cut.batches.pop()
     with pytest.raises(CountsWrong, match="1 lost"):
         check("noop", published(), cut)
+
+
+def test_what_a_peer_loses_is_told_beside_its_figure() -> None:
+    cut = consumed()
+    cut.batches.append(cut.batches.pop(7))
+    cut.batches.append(cut.batches.pop(5))
+    cut.batches.append(cut.batches[0])
+    del cut.batches[20]
+    verdict = check("async-kinesis", published(), cut)
+    assert (verdict.lost, verdict.duplicated, verdict.reordered) == (1, 1, 2)
+    found = Throughput(
+        records=COUNT,
+        shards=1,
+        event_bytes={"events": 405.0},
+        rounds={"async-kinesis": [throughput_round(cut, verdict)]},
+        peers={"async-kinesis": "async-kinesis 3.0.1"},
+    )
+    caveats = found.caveats()
+    assert "async-kinesis: lost 1 of 400 records, by round" in caveats
+    assert "async-kinesis: duplicated 1 of 400 records, by round" in caveats
+    assert "async-kinesis: reordered 2 of 400 records, by round" in caveats
+
+
+def test_a_run_without_a_measured_part_shows_no_figure() -> None:
+    few = msgspec.structs.replace(consumed(), records=0)
+    with pytest.raises(CountsWrong, match="more records are needed"):
+        check("noop", published(), few)
 
 
 @pytest.mark.parametrize(

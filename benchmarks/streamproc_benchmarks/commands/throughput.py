@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamproc.cli.loop import run_loop
 from streamproc.cli.options import SetOption
 from streamproc_benchmarks.options import (
+    AgainstOption,
     BarsOption,
     ConsumerOption,
     JsonOption,
@@ -18,6 +19,7 @@ from streamproc_benchmarks.options import (
     ShardsOption,
     checked_settings,
     chosen_consumers,
+    chosen_peers,
     say,
 )
 
@@ -35,6 +37,7 @@ def throughput(
     seed: SeedOption = 1,
     limit: LimitOption = 300,
     consumer: ConsumerOption = None,
+    against: AgainstOption = None,
     out: OutOption = None,
     json: JsonOption = None,
     bars: BarsOption = True,
@@ -47,8 +50,10 @@ def throughput(
     from streamproc_benchmarks.reportfile import make_report
     from streamproc_benchmarks.throughput import ThroughputPlan, print_throughput
 
+    peers, consumers = chosen_peers(against, chosen_consumers(consumer))
     plan = ThroughputPlan(
-        consumers=chosen_consumers(consumer),
+        consumers=consumers,
+        against=peers,
         records=records,
         rounds=rounds,
         shards=shards,
