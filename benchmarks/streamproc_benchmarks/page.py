@@ -58,6 +58,7 @@ th:first-child,td:first-child{text-align:left;padding-left:0}
 .bars :is(th,td):not(:nth-child(2)){white-space:nowrap}
 th{color:var(--quiet);font-weight:500}
 .met{color:var(--good)}.missed{color:var(--limit);font-weight:700}
+.caveat{color:var(--limit);font-size:.85em}
 .caveats{border-left:3px solid var(--limit);padding-left:2rem}
 pre,code{background:var(--panel);border-radius:4px}
 code{padding:.1rem .3rem;overflow-wrap:anywhere}
@@ -140,7 +141,7 @@ def _figures(section: Element, report: Report) -> None:
         cells = _row(table, row)
         if figure.caveat:
             SubElement(cells[0], "br")
-            _text(cells[0], "span", figure.caveat, "missed")
+            _text(cells[0], "span", figure.caveat, "caveat")
 
 
 def _circumstances(section: Element, report: Report) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
 from streamproc.errors import ConfigError
-from streamproc_benchmarks.charts import Chart, LineChart, PercentileChart, SpreadChart
+from streamproc_benchmarks.charts import Chart, LineChart, Moment, PercentileChart, SpreadChart
 from streamproc_benchmarks.statistics import spread
 from streamproc_benchmarks.tables import show_number
 
@@ -28,13 +28,16 @@ _INK: Final = "#0a0b01"
 _QUIET: Final = "#0a0b02"
 _GRID: Final = "#0a0b03"
 _LIMIT: Final = "#0a0b04"
+_PAPER: Final = "#0a0b05"
 _COLOURS: Final = {
     _INK: "var(--ink)",
     _QUIET: "var(--quiet)",
     _GRID: "var(--grid)",
     _LIMIT: "var(--limit)",
+    _PAPER: "var(--paper)",
     **{f"#0a0c{number:02x}": f"var(--series-{number})" for number in range(SERIES)},
 }
+_BEHIND_TEXT: Final[Any] = {"facecolor": _PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1}
 _STYLES: Final = ("-", "--", "-.", ":")
 
 _WIDTH_IN: Final = 7.6
@@ -151,20 +154,28 @@ def _lines(axes: Axes, chart: LineChart) -> None:
         )
     _limits(axes, chart.limits)
     axes.set_ylim(bottom=0)
-    for moment in chart.moments:
-        axes.axvline(moment.at, color=_INK, linewidth=0.9, linestyle=":")
-        axes.annotate(
-            moment.what,
-            (moment.at, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, -9),
-            textcoords="offset points",
-            rotation=0,
-        )
-    axes.set_xlabel(chart.x)
     axes.margins(x=0)
+    for row, moment in enumerate(chart.moments):
+        _moment(axes, moment, row)
+    axes.set_xlabel(chart.x)
     _label(axes.yaxis, chart.unit)
     _legend(axes)
+
+
+def _moment(axes: Axes, moment: Moment, row: int) -> None:
+    """Draw a vertical line; each one's text on a line of its own, and towards the middle."""
+    axes.axvline(moment.at, color=_INK, linewidth=0.9, linestyle=":")
+    left, right = axes.get_xlim()
+    is_late = moment.at > (left + right) / 2
+    axes.annotate(
+        moment.what,
+        (moment.at, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3 if is_late else 3, -10 - 13 * row),
+        textcoords="offset points",
+        horizontalalignment="right" if is_late else "left",
+        bbox=_BEHIND_TEXT,
+    )
 
 
 def _limits(axes: Axes, limits: Any) -> None:
@@ -178,6 +189,7 @@ def _limits(axes: Axes, limits: Any) -> None:
             textcoords="offset points",
             horizontalalignment="right",
             color=_LIMIT,
+            bbox=_BEHIND_TEXT,
         )
 
 
