@@ -1,38 +1,22 @@
-"""How much work a record is: a stream filled before, read by one consumer after another."""
+"""How much work a record is to each consumer: rates, their ratios, and what to know of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from streamproc_benchmarks.charts import Chart, SpreadChart
-from streamproc_benchmarks.consumer import ConsumerName
 from streamproc_benchmarks.figures import Bar, Figure
-from streamproc_benchmarks.load import Published
 from streamproc_benchmarks.measurement import Bottleneck
-from streamproc_benchmarks.peers.installation import Installer, PeerName, Prepared, Unavailable
-from streamproc_benchmarks.processes import ChildFailed
-from streamproc_benchmarks.progress import Consumed
-from streamproc_benchmarks.rounds import Say, interleaved
-from streamproc_benchmarks.runs import Bench, check, workload_of
 from streamproc_benchmarks.statistics import ratios, spread
 from streamproc_benchmarks.tables import new_table, show_spread
-from streamproc_benchmarks.verification import Verdict
-from streamproc_benchmarks.workloads import WorkloadName
 
-__all__ = [
-    "Throughput",
-    "ThroughputPlan",
-    "ThroughputRound",
-    "measure_throughput",
-    "print_throughput",
-    "throughput_round",
-]
+__all__ = ["RATIOS", "Ratio", "Throughput", "ThroughputRound", "print_throughput"]
 
 _BASE: Final = "plain"
 _DISTURBED_SHARE: Final = 0.05
@@ -49,45 +33,38 @@ _TITLES: Final = {
 
 _Clock = Literal["cpu", "wall"]
 _CLOCKS: Final[dict[_Clock, str]] = {"cpu": "records/CPU s", "wall": "records/s"}
+_BOTH: Final[tuple[_Clock, ...]] = ("wall", "cpu")
 
-# What, whose rate, by whose, the least ratio, by which clocks. Where a bar speaks of records a
-# second, both clocks have to reach it: by CPU time alone, waiting would cost nothing.
-_RATIOS: Final[tuple[tuple[str, str, str, float, tuple[_Clock, ...]], ...]] = (
-    ("no-op worker / our fetch and typed decode alone", "noop", "typed", 0.55, ("wall", "cpu")),
-    ("no-op worker / aiobotocore and orjson alone", "noop", "plain", 4.0, ("wall", "cpu")),
-    ("no-op worker / async-kinesis", "noop", "async-kinesis", 6.0, ("wall", "cpu")),
-    ("no-op worker / KCL on Java", "noop", "kcl", 1.15, ("cpu",)),
-    ("the same work as KCL / KCL on Java", "leased", "kcl", 1.7, ("cpu",)),
-    ("fraud processor / no-op worker", "fraud", "noop", 0.40, ("wall", "cpu")),
-    ("inventory processor / no-op worker", "inventory", "noop", 0.60, ("wall", "cpu")),
+_FIELDS: Final[tuple[tuple[str, _Clock], ...]] = (
+    ("records_per_cpu_second", "cpu"),
+    ("records_per_second", "wall"),
 )
 
 
-class ThroughputPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much to read, how often, by whom.
+class Ratio(NamedTuple):
+    """A bar that is a ratio of two consumers' rates.
 
-    Attributes:
-        against: peers to take turns with the consumers.
-        margin: share of the records at either end of a run that the clocks leave out.
+    Where it speaks of records a second, both clocks have to reach it: by CPU time alone, waiting
+    would cost nothing.
     """
 
-    consumers: Sequence[ConsumerName]
-    against: Sequence[PeerName] = ()
-    records: int
-    margin: float = 0.2
-    rounds: int
-    shards: int
-    seed: int
+    what: str
+    ours: str
+    other: str
+    least: float
+    clocks: tuple[_Clock, ...]
 
-    @property
-    def streams(self) -> dict[str, int]:
-        """The streams it needs: name to number of shards."""
-        return {f"filled-{name}": self.shards for name in self.workloads}
 
-    @property
-    def workloads(self) -> list[WorkloadName]:
-        """What is to be read by at least one of the consumers."""
-        return sorted({workload_of(name) for name in (*self.consumers, *self.against)})
+RATIOS: Final = (
+    Ratio("no-op worker / our fetch and typed decode alone", "noop", "typed", 0.55, _BOTH),
+    Ratio("no-op worker / aiobotocore and orjson alone", "noop", "plain", 4.0, _BOTH),
+    Ratio("no-op worker / async-kinesis", "noop", "async-kinesis", 6.0, _BOTH),
+    Ratio("no-op worker / KCL on Java", "noop", "kcl", 1.15, ("cpu",)),
+    Ratio("the same work as KCL / KCL on Java", "leased", "kcl", 1.7, ("cpu",)),
+    Ratio("fraud processor / no-op worker", "fraud", "noop", 0.40, _BOTH),
+    Ratio("inventory processor / no-op worker", "inventory", "noop", 0.60, _BOTH),
+)
+"""What a run is judged by, as far as both consumers took turns in it."""
 
 
 class ThroughputRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,10 +138,10 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
         """Ratios, round by round, of what took turns in this run, or was to."""
         there = self.rounds.keys() | self.not_run.keys()
         return [
-            self._bar(f"{what}, {_CLOCKS[clock]}", ours, other, least, clock)
-            for what, ours, other, least, clocks in _RATIOS
-            if ours in there and other in there
-            for clock in clocks
+            self._bar(ratio, clock)
+            for ratio in RATIOS
+            if ratio.ours in there and ratio.other in there
+            for clock in ratio.clocks
         ]
 
     def charts(self) -> list[Chart]:
@@ -203,14 +180,21 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
             )
         return notes
 
-    def _bar(self, what: str, ours: str, other: str, least: float, clock: _Clock) -> Bar:
-        missing = [name for name in (ours, other) if name not in self.rounds]
+    def _bar(self, ratio: Ratio, clock: _Clock) -> Bar:
+        both = (ratio.ours, ratio.other)
+        missing = [name for name in both if name not in self.rounds]
         if missing:
             unjudged, values = f"{' and '.join(missing)} was not run", []
         else:
-            unjudged = self._not_their_own(ours, other) if clock == "wall" else ""
-            values = ratios(self._rates(ours, clock), self._rates(other, clock))
-        return Bar(what=what, better="more", limit=least, values=values, unjudged=unjudged)
+            unjudged = self._not_their_own(*both) if clock == "wall" else ""
+            values = ratios(*[self._rates(name, clock) for name in both])
+        return Bar(
+            what=f"{ratio.what}, {_CLOCKS[clock]}",
+            better="more",
+            limit=ratio.least,
+            values=values,
+            unjudged=unjudged,
+        )
 
     def _rates(self, consumer: str, clock: _Clock) -> list[float]:
         if clock == "cpu":
@@ -259,96 +243,6 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
             yield (
                 "this platform does not tell the servers' CPU time, so the wall rate may be theirs"
             )
-
-
-_FIELDS: Final[tuple[tuple[str, _Clock], ...]] = (
-    ("records_per_cpu_second", "cpu"),
-    ("records_per_second", "wall"),
-)
-
-
-async def measure_throughput(
-    bench: Bench, plan: ThroughputPlan, say: Say, installer: Installer | None = None
-) -> Throughput:
-    """Have each consumer read the same records once in every round, one after another.
-
-    A peer that cannot be had, or that fails, is left out and reported with the reason.
-    """
-    prepared, not_run = await _prepare(plan.against, installer or Installer(say))
-    bench.peers = prepared
-    filled: dict[WorkloadName, Published] = {}
-    for workload in plan.workloads:
-        say(f"filling the stream of {workload}: {plan.records:,} records")
-        filled[workload] = await bench.load(f"filled-{workload}", workload, plan.records, plan.seed)
-    peers = [peer for peer in plan.against if peer in prepared]
-    names: list[ConsumerName | PeerName] = [*plan.consumers, *peers]
-    rounds: dict[str, list[ThroughputRound]] = {name: [] for name in names}
-    for number, consumer in interleaved(names, plan.rounds):
-        if consumer in not_run:
-            continue
-        say(f"throughput, round {number} of {plan.rounds}: {consumer}")
-        published = filled[workload_of(consumer)]
-        try:
-            rounds[consumer].append(await _run(bench, plan, consumer, published))
-        except ChildFailed as failure:
-            if consumer not in prepared:
-                raise
-            say(f"{consumer}: {failure}")
-            not_run[consumer] = f"failed in round {number}: {failure}"
-            del rounds[consumer]
-    return Throughput(
-        records=plan.records,
-        shards=plan.shards,
-        margin=plan.margin,
-        event_bytes={name: published.mean_bytes for name, published in filled.items()},
-        rounds=rounds,
-        peers={name: peer.described for name, peer in prepared.items()},
-        not_run=not_run,
-    )
-
-
-async def _prepare(
-    against: Sequence[PeerName], installer: Installer
-) -> tuple[dict[str, Prepared], dict[str, str]]:
-    """Return the peers that can be run, and for the others why not."""
-    prepared: dict[str, Prepared] = {}
-    not_run: dict[str, str] = {}
-    for peer in against:
-        try:
-            prepared[peer] = await installer.prepare(peer)
-        except Unavailable as reason:
-            not_run[peer] = str(reason)
-    return prepared, not_run
-
-
-async def _run(
-    bench: Bench, plan: ThroughputPlan, consumer: ConsumerName | PeerName, published: Published
-) -> ThroughputRound:
-    stream = f"filled-{workload_of(consumer)}"
-    async with bench.consumer(consumer, stream, plan.records, margin=plan.margin) as running:
-        consumed = await running.finish()
-    return throughput_round(consumed, check(consumer, published, consumed))
-
-
-def throughput_round(consumed: Consumed, verdict: Verdict) -> ThroughputRound:
-    """Return the figures of a run that was checked."""
-    taken, records = consumed.reading, consumed.records
-    return ThroughputRound(
-        records=records,
-        records_per_cpu_second=records / taken.own,
-        records_per_second=records / taken.wall,
-        cpu_us_per_record=taken.own / records * 1e6,
-        consumer_share=taken.own_share,
-        delayed_share=taken.delayed_share,
-        load_share=taken.load_share,
-        bottleneck=taken.bottleneck,
-        emitted=consumed.counters.get("emitted", 0),
-        batches=len(consumed.batches),
-        lost=verdict.lost,
-        duplicated=verdict.duplicated,
-        reordered=verdict.reordered,
-        unknown=verdict.unknown,
-    )
 
 
 def print_throughput(found: Throughput, console: Console) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from streamproc_benchmarks.command import app
-from streamproc_benchmarks.throughput import _RATIOS
+from streamproc_benchmarks.throughput import RATIOS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
 
@@ -21,6 +21,7 @@ def test_every_command_is_there_and_none_that_does_not_exist() -> None:
 
 
 def test_the_bars_of_throughput_are_those_that_are_judged() -> None:
-    for what, _, _, least, clocks in _RATIOS:
-        judged = " | ".join("judged" if clock in clocks else "" for clock in ("wall", "cpu"))
-        assert f"| {what} | >= {least:g} | {judged} |".replace("|  |", "| |") in TEXT
+    for ratio in RATIOS:
+        judged = ["judged" if clock in ratio.clocks else "" for clock in ("wall", "cpu")]
+        row = f"| {ratio.what} | >= {ratio.least:g} | {' | '.join(judged)} |"
+        assert row.replace("|  |", "| |") in TEXT

@@ -14,12 +14,8 @@ from streamproc_benchmarks.page import make_page
 from streamproc_benchmarks.progress import Consumed, DoneBatch
 from streamproc_benchmarks.runs import check
 from streamproc_benchmarks.tables import bars_table
-from streamproc_benchmarks.throughput import (
-    Throughput,
-    ThroughputRound,
-    print_throughput,
-    throughput_round,
-)
+from streamproc_benchmarks.throughput import Throughput, ThroughputRound, print_throughput
+from streamproc_benchmarks.throughput_run import throughput_round
 from streamproc_benchmarks.verification import CountsWrong, Verdict
 from tests.benchmarks.making import a_report
 

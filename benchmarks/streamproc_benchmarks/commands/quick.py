@@ -29,7 +29,8 @@ from streamproc_benchmarks.options import (
 if TYPE_CHECKING:
     from streamproc_benchmarks.environment import Environment
     from streamproc_benchmarks.latency import Latency, LatencyPlan
-    from streamproc_benchmarks.throughput import Throughput, ThroughputPlan
+    from streamproc_benchmarks.throughput import Throughput
+    from streamproc_benchmarks.throughput_run import ThroughputPlan
 
 __all__ = ["quick"]
 
@@ -56,7 +57,8 @@ def quick(
     from streamproc_benchmarks.latency import print_latency
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
-    from streamproc_benchmarks.throughput import ThroughputPlan, print_throughput
+    from streamproc_benchmarks.throughput import print_throughput
+    from streamproc_benchmarks.throughput_run import ThroughputPlan
 
     names = chosen_consumers(consumer)
     work = ThroughputPlan(consumers=names, records=records, rounds=rounds, shards=shards, seed=seed)
@@ -88,7 +90,7 @@ async def _measure(
     from streamproc_benchmarks.latency import measure_latency
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.runs import open_bench
-    from streamproc_benchmarks.throughput import measure_throughput
+    from streamproc_benchmarks.throughput_run import measure_throughput
 
     cores = choose_cores()
     async with open_bench(cores, work.streams | wait.streams, limit, settings) as bench:

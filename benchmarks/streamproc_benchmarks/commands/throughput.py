@@ -25,7 +25,8 @@ from streamproc_benchmarks.options import (
 
 if TYPE_CHECKING:
     from streamproc_benchmarks.environment import Environment
-    from streamproc_benchmarks.throughput import Throughput, ThroughputPlan
+    from streamproc_benchmarks.throughput import Throughput
+    from streamproc_benchmarks.throughput_run import ThroughputPlan
 
 __all__ = ["throughput"]
 
@@ -48,7 +49,8 @@ def throughput(
 
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
-    from streamproc_benchmarks.throughput import ThroughputPlan, print_throughput
+    from streamproc_benchmarks.throughput import print_throughput
+    from streamproc_benchmarks.throughput_run import ThroughputPlan
 
     peers, consumers = chosen_peers(against, chosen_consumers(consumer))
     plan = ThroughputPlan(
@@ -75,7 +77,7 @@ async def _measure(
     from streamproc_benchmarks.environment import read_environment
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.runs import open_bench
-    from streamproc_benchmarks.throughput import measure_throughput
+    from streamproc_benchmarks.throughput_run import measure_throughput
 
     cores = choose_cores()
     async with open_bench(cores, plan.streams, limit, settings) as bench:
