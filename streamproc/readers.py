@@ -12,7 +12,9 @@ from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.fanout import FanOutApi
 from streamproc.kinesis.fanout_reader import FanOutReader
+from streamproc.kinesis.quiet import QuietApi
 from streamproc.kinesis.reader import Reader, ShardReader
+from streamproc.kinesis.ticks import Ticks
 from streamproc.leases.lease import Lease
 from streamproc.position import Position
 
@@ -35,6 +37,7 @@ class Readers:
         budget: shared by all readers.
         config: how to read.
         clock: monotonic seconds.
+        quiet: the stream, for shards that are idle; None if they are read as any other.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Readers:
         budget: ByteBudget,
         config: ReadConfig,
         clock: Callable[[], float] = time.monotonic,
+        quiet: QuietApi | None = None,
     ) -> None:
         self._api = api
         self._fan_out = fan_out
@@ -51,6 +55,7 @@ class Readers:
         self._config = config
         self._clock = clock
         self._poll_until = clock()
+        self._quiet = None if quiet is None else (quiet, Ticks())
 
     def open(self, lease: Lease, position: Position) -> Reader:
         """Return a reader of the lease's shard, to begin at `position`."""
@@ -72,6 +77,7 @@ class Readers:
             self._budget,
             self._config,
             hash_range=lease.hash_range,
+            quiet=self._quiet,
         )
 
     def _fall_back(self) -> None:

@@ -344,7 +344,7 @@ class Worker:
                 fan_out = await kinesis.fan_out(read.consumer or self._config.group, read)
             except (KinesisError, StreamError) as error:
                 log.warning("polling, since fan-out is not to be had: %s", error)
-        return Readers(kinesis, fan_out, self._budget, read)
+        return Readers(kinesis, fan_out, self._budget, read, quiet=kinesis.quiet)
 
     @contextlib.asynccontextmanager
     async def _started_processors(self) -> AsyncIterator[None]:

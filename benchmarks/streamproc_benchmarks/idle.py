@@ -167,14 +167,14 @@ class _Polls:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Note every poll of every reader, at the cost of a call."""
-        poll, times = ShardReader._poll, self.times
+        """Note every GetRecords call of every reader, at the cost of a call."""
+        note_call, times = ShardReader._note_call, self.times
 
-        async def noted(reader: ShardReader) -> None:
+        def noted(reader: ShardReader) -> None:
             times.setdefault(reader._shard_id, []).append(time.monotonic())
-            await poll(reader)
+            note_call(reader)
 
-        with patch.object(ShardReader, "_poll", noted):
+        with patch.object(ShardReader, "_note_call", noted):
             yield
 
 

@@ -135,8 +135,11 @@ class Account:
         """Whether a reservation waits for room."""
         return self._asking
 
-    async def reserve(self, size: int) -> None:
-        """Wait until a call that is expected to bring `size` bytes may be made.
+    def reserve_at_once(self, size: int) -> bool:
+        """Reserve for a call that is expected to bring `size` bytes, if that needs no waiting.
+
+        Returns:
+            False if there is no room now, and nothing is reserved.
 
         Raises:
             RuntimeError: the last reservation is not settled yet.
@@ -145,17 +148,32 @@ class Account:
             raise RuntimeError("an account has one reservation at a time")
         budget = self._budget
         size = max(1, min(size, budget._capacity))
-        if not budget._queue and not budget._exceeds_share(self, size):
-            granted = budget._room_for(size)
-            if granted:
-                budget._move(self, reserved=granted)
-                return
-        await self._wait_for(size)
+        if budget._queue or budget._exceeds_share(self, size):
+            return False
+        granted = budget._room_for(size)
+        if granted:
+            budget._move(self, reserved=granted)
+        return granted > 0
+
+    async def reserve(self, size: int) -> None:
+        """Wait until a call that is expected to bring `size` bytes may be made.
+
+        Raises:
+            RuntimeError: the last reservation is not settled yet.
+        """
+        if not self.reserve_at_once(size):
+            await self._wait_for(max(1, min(size, self._budget._capacity)))
 
     def settle(self, actual: int) -> None:
         """Replace the reservation by the `actual` bytes that came; 0 if nothing did."""
-        self._budget._move(self, reserved=-self._reserved, kept=actual)
-        self._after_release()
+        budget = self._budget
+        if actual:
+            budget._move(self, reserved=-self._reserved, kept=actual)
+        else:
+            budget._reserved -= self._reserved
+            self._reserved = 0
+        if budget._queue or self._blocked is not None:
+            self._after_release()
 
     def release(self, size: int) -> None:
         """Give `size` bytes that were kept back.

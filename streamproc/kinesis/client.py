@@ -18,7 +18,7 @@ from aiobotocore.session import AioSession
 from aiohttp import AddrInfoType
 
 from streamproc.config import ReadConfig, StreamConfig
-from streamproc.errors import ConfigError, StreamError
+from streamproc.errors import ConfigError, StreamError, StreamprocError
 from streamproc.kinesis.api import KinesisApi, PutEntry, PutResult, StreamSummary
 from streamproc.kinesis.codec import RESULT_KEY, GetRecordsResult, TypedParserFactory
 from streamproc.kinesis.direct import DirectGetRecords, open_direct
@@ -34,7 +34,9 @@ from streamproc.kinesis.errors import (
 from streamproc.kinesis.fanout import FanOutApi
 from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.polling import Sleep, backoff_delay
+from streamproc.kinesis.quiet import QuietApi
 from streamproc.kinesis.registration import registered_consumer
+from streamproc.kinesis.transport import Answer
 from streamproc.position import Position
 
 if TYPE_CHECKING:
@@ -140,14 +142,20 @@ class KinesisClient(KinesisApi):
         """Read up to `limit` records (1 to 10,000) and 10 MB from `iterator` on."""
         try:
             if self._direct is not None:
-                return await self._get_directly(self._direct, iterator, limit)
+                return await self._direct.call(iterator, limit)
             call = self._boto.get_records(ShardIterator=iterator, Limit=limit)
             answer: Any = await self._send("GetRecords", call, RESULT_KEY)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            raise _of_iterator(typed_error(error, "GetRecords", self._target)) from error
         except InvalidArgumentError as error:
-            # The limit comes checked from the configuration, so it is the iterator that is wrong.
-            raise ExpiredIteratorError(str(error)) from error
+            raise _of_iterator(error) from error
         result: GetRecordsResult = answer[RESULT_KEY]
         return result
+
+    @property
+    def quiet(self) -> QuietApi | None:
+        """GetRecords for quiet shards, where it is not aiobotocore that calls it."""
+        return None if self._direct is None else _QuietCalls(self._direct, self._target)
 
     async def shard_iterator(
         self, shard_id: str, position: Position, *, inclusive: bool = False
@@ -216,14 +224,6 @@ class KinesisClient(KinesisApi):
             read.timeout,
         )
 
-    async def _get_directly(
-        self, direct: DirectGetRecords, iterator: str, limit: int
-    ) -> GetRecordsResult:
-        try:
-            return await direct.call(iterator, limit)
-        except (boto.ClientError, boto.BotoCoreError) as error:
-            raise typed_error(error, "GetRecords", self._target) from error
-
     async def _list_all_pages(self, at: Position | None) -> list[ShardInfo]:
         # A token and a stream name exclude each other (API: ListShards, NextToken). A token that
         # expired raises ExpiredIteratorError, and the listing starts over: pages of two listings
@@ -273,6 +273,25 @@ class KinesisClient(KinesisApi):
         return await call()
 
 
+class _QuietCalls(QuietApi):
+    """`DirectGetRecords` with this package's errors."""
+
+    def __init__(self, direct: DirectGetRecords, target: Target) -> None:
+        self._direct = direct
+        self._target = target
+
+    def ask_at_once(
+        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+    ) -> bool:
+        return self._direct.ask_at_once(iterator, limit, done)
+
+    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+        try:
+            return self._direct.read_answer(answer)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            raise _of_iterator(typed_error(error, "GetRecords", self._target)) from error
+
+
 async def _open_direct(
     session: AioSession, boto_client: BotoClient, read: ReadConfig
 ) -> DirectGetRecords | None:
@@ -287,6 +306,11 @@ async def _open_direct(
         keepalive=_KEEPALIVE_S,
         user_agent=_USER_AGENT,
     )
+
+
+def _of_iterator(error: StreamprocError) -> StreamprocError:
+    # The limit comes checked from the configuration, so it is the iterator that is wrong.
+    return ExpiredIteratorError(str(error)) if isinstance(error, InvalidArgumentError) else error
 
 
 def _region(session: AioSession, stream: StreamConfig) -> str | None:

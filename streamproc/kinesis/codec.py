@@ -73,10 +73,11 @@ def decode_get_records(body: bytes) -> GetRecordsResult:
             f"GetRecords answered {len(body)} bytes that are not its result: {error}"
         ) from None
     children = answer.child_shards or []
-    if children and answer.next_shard_iterator:
-        raise MalformedResponseError("GetRecords answered both a next iterator and child shards")
-    if not all(child.parent_shards for child in children):
-        raise MalformedResponseError("GetRecords answered a child shard without parents")
+    if children:
+        if answer.next_shard_iterator:
+            raise MalformedResponseError("GetRecords answered a next iterator and child shards")
+        if not all(child.parent_shards for child in children):
+            raise MalformedResponseError("GetRecords answered a child shard without parents")
     return GetRecordsResult(
         records=answer.records,
         next_shard_iterator=answer.next_shard_iterator or None,

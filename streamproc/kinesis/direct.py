@@ -6,10 +6,12 @@ A call through aiobotocore costs some 0.7 ms of CPU before its first record, thi
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import botocore.exceptions as boto
 import msgspec
@@ -19,12 +21,15 @@ from botocore.utils import get_environ_proxies
 
 from streamproc.kinesis.codec import GetRecordsResult, decode_get_records
 from streamproc.kinesis.errors import client_error
-from streamproc.kinesis.sigv4 import Signer
-from streamproc.kinesis.transport import HttpPool
+from streamproc.kinesis.sigv4 import Credentials, Signer
+from streamproc.kinesis.transport import Answer, HttpPool
 
 __all__ = ["DirectGetRecords", "open_direct"]
 
-_TARGET = "Kinesis_20131202.GetRecords"
+_TARGET: Final = "Kinesis_20131202.GetRecords"
+# For how long credentials are used again unasked. botocore renews temporary ones ten minutes before
+# they end at the latest.
+_FROZEN_S: Final = 60.0
 
 
 class _Request(msgspec.Struct, rename="pascal"):
@@ -50,6 +55,8 @@ class DirectGetRecords:
         self._signer = signer
         self._credentials = credentials
         self._endpoint_url = endpoint_url
+        self._frozen: Credentials | None = None
+        self._frozen_until = 0.0
 
     async def call(self, iterator: str, limit: int) -> GetRecordsResult:
         """Read up to `limit` records from `iterator` on.
@@ -59,27 +66,55 @@ class DirectGetRecords:
             botocore.exceptions.BotoCoreError: no credentials, no connection, or it broke.
             MalformedResponseError: the answer cannot be read.
         """
-        frozen = await self._credentials.get_frozen_credentials()
-        body = _encode(_Request(iterator, limit))
+        now = time.time()
+        self._frozen = await self._credentials.get_frozen_credentials()
+        self._frozen_until = now + _FROZEN_S
         try:
-            status, answer = await self._pool.post(
-                self._signer.head(frozen, body, time.time()) + body
-            )
-        except ssl.SSLCertVerificationError as error:
-            raise boto.SSLError(endpoint_url=self._endpoint_url, error=error) from error
-        except (ConnectionRefusedError, socket.gaierror) as error:
-            raise boto.EndpointConnectionError(
-                endpoint_url=self._endpoint_url, error=error
-            ) from error
+            answer = await self._pool.post(self._request(self._frozen, iterator, limit, now))
         except OSError as error:
-            raise boto.HTTPClientError(error=f"{type(error).__name__}: {error}") from error
-        if status != 200:
-            raise client_error("GetRecords", status, answer)
-        return decode_get_records(answer)
+            raise self._translated(error) from error
+        return _decoded(answer)
+
+    def ask_at_once(
+        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+    ) -> bool:
+        """Send the same call without waiting for anything; see `HttpPool.post_at_once`.
+
+        Credentials are those of a `call` within the last minute; False if there was none.
+        """
+        now = time.time()
+        if self._frozen is None or now >= self._frozen_until:
+            return False
+        return self._pool.post_at_once(self._request(self._frozen, iterator, limit, now), done)
+
+    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+        """Return what came of `ask_at_once`; raises what `call` does."""
+        try:
+            return _decoded(answer.result())
+        except OSError as error:
+            raise self._translated(error) from error
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
+
+    def _request(self, frozen: Credentials, iterator: str, limit: int, now: float) -> bytes:
+        body = _encode(_Request(iterator, limit))
+        return self._signer.head(frozen, body, now) + body
+
+    def _translated(self, error: OSError) -> boto.BotoCoreError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return boto.SSLError(endpoint_url=self._endpoint_url, error=error)
+        if isinstance(error, ConnectionRefusedError | socket.gaierror):
+            return boto.EndpointConnectionError(endpoint_url=self._endpoint_url, error=error)
+        return boto.HTTPClientError(error=f"{type(error).__name__}: {error}")
+
+
+def _decoded(answer: Answer) -> GetRecordsResult:
+    status, body = answer
+    if status != 200:
+        raise client_error("GetRecords", status, body)
+    return decode_get_records(body)
 
 
 async def open_direct(

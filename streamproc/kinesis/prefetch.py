@@ -63,6 +63,10 @@ class Prefetch:
 
     # The reader's side.
 
+    def reserve_at_once(self, size: int) -> bool:
+        """Reserve as `reserve` does if there is room now; False if it has to be waited for."""
+        return self._account.reserve_at_once(size)
+
     async def reserve(self, size: int) -> None:
         """Wait for room for an answer of about `size` bytes; `settle` comes next."""
         await self._account.reserve(size)

@@ -36,7 +36,9 @@ from streamproc.kinesis.polling import (
     next_delay,
 )
 from streamproc.kinesis.prefetch import Fetched, Prefetch
+from streamproc.kinesis.quiet import Quiet, QuietApi
 from streamproc.kinesis.records import HashKeyRange
+from streamproc.kinesis.ticks import Ticks
 from streamproc.position import Position
 
 __all__ = ["Fetched", "Reader", "ReaderStatistics", "ShardReader"]
@@ -126,6 +128,8 @@ class ShardReader:
         clock: monotonic seconds; the event loop's if None.
         wall_clock: seconds since the epoch.
         sleep: waits that many seconds.
+        quiet: polls the shard while it is idle, together with others, at a fraction of the cost;
+            None if it is to be read as any other.
         rng: for spreading and backoff.
     """
 
@@ -141,6 +145,7 @@ class ShardReader:
         clock: Clock | None = None,
         wall_clock: Clock = time.time,
         sleep: Sleep = asyncio.sleep,
+        quiet: tuple[QuietApi, Ticks] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._api = api
@@ -150,6 +155,8 @@ class ShardReader:
         self._clock = clock or asyncio.get_running_loop().time
         self._wall_clock = wall_clock
         self._sleep = sleep
+        self._quiet = quiet
+        self._stretch: Quiet | None = None
         self._rng = rng or random.Random()
 
         self._cursor = Cursor(start, hash_range if config.out_of_range == "drop" else None)
@@ -159,6 +166,7 @@ class ShardReader:
         self._expected = _LARGEST_ANSWER
         self._ended = False
         self._last_bytes = 0
+        self._called_at = 0.0
         self._resumed = asyncio.Event()
         self._counts = _Counts()
 
@@ -206,12 +214,14 @@ class ShardReader:
         self._iterator, self._ended = None, False
         self._pace = Pace()
         self._prefetch.drop()
+        self._end_quiet()
         self._resumed.set()
 
     def close(self) -> None:
         """Drop what is buffered and take no more; cancel the task of `run` to end it at once."""
         self._generation += 1
         self._prefetch.close()
+        self._end_quiet()
         self._resumed.set()
 
     def statistics(self) -> ReaderStatistics:
@@ -235,8 +245,9 @@ class ShardReader:
 
     async def _poll(self) -> None:
         """Make one call in its turn, and wait until the next is due."""
-        await self._prefetch.reserve(self._expected)
-        generation, started = self._generation, self._clock()
+        if not self._prefetch.reserve_at_once(self._expected):
+            await self._prefetch.reserve(self._expected)
+        generation, self._called_at = self._generation, self._clock()
         fetched: Fetched | None = None
         try:
             fetched = await self._fetch(generation)
@@ -248,7 +259,7 @@ class ShardReader:
             self._prefetch.push(fetched)
         if not self._ended and generation == self._generation:
             await self._sleep(
-                next_delay(self._pace, self._config, started, self._clock(), self._rng)
+                next_delay(self._pace, self._config, self._called_at, self._clock(), self._rng)
             )
 
     async def _fetch(self, generation: int) -> Fetched | None:
@@ -258,8 +269,9 @@ class ShardReader:
             if generation != self._generation:
                 return None
             self._iterator = iterator
-            self._counts.calls += 1
-            result = await self._api.get_records(iterator, self._config.max_records)
+            result = await self._ask(iterator)
+            if result is None or generation != self._generation:
+                return None
             if result.next_shard_iterator is None and not result.child_shards:
                 children = await children_of_ended(self._api, self._shard_id)
                 result = msgspec.structs.replace(result, child_shards=children)
@@ -267,6 +279,52 @@ class ShardReader:
             children = await children_of_trimmed(self._api, self._shard_id, error)
             result = GetRecordsResult(records=[], child_shards=children)
         return self._accept(result) if generation == self._generation else None
+
+    async def _ask(self, iterator: str) -> GetRecordsResult | None:
+        """Make the call, or many until there is news; None when a rewind or the end came between.
+
+        Comes and goes with a reservation, which is given back while a quiet shard waits.
+        """
+        if self._quiet is not None and self._pace.mode is Mode.IDLE:
+            self._prefetch.settle(0)
+            result = await self._until_news(*self._quiet, iterator)
+            if result is not None or self._iterator is None or self._prefetch.is_closed:
+                return result
+            iterator = self._iterator
+            await self._prefetch.reserve(self._expected)
+        self._note_call()
+        return await self._api.get_records(iterator, self._config.max_records)
+
+    async def _until_news(
+        self, api: QuietApi, ticks: Ticks, iterator: str
+    ) -> GetRecordsResult | None:
+        self._stretch = Quiet(
+            api,
+            ticks,
+            self._prefetch,
+            interval=max(self._config.min_interval, self._config.idle_poll_interval),
+            limit=self._config.max_records,
+            expected=self._expected,
+            on_call=self._note_call,
+            on_empty=self._note_empty,
+        )
+        self._stretch.begin(iterator)
+        try:
+            return await self._stretch.news
+        finally:
+            self._stretch = None
+
+    def _end_quiet(self) -> None:
+        if self._stretch is not None and not self._stretch.news.done():
+            self._stretch.news.set_result(None)
+
+    def _note_call(self) -> None:
+        self._called_at = self._clock()
+        self._counts.calls += 1
+
+    def _note_empty(self, iterator: str) -> None:
+        self._iterator = iterator
+        self._counts.millis_behind_latest = 0
 
     async def _begin(self) -> str:
         position, inclusive = self._cursor.begin(self._wall_clock())

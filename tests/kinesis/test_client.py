@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from streamproc.errors import ConfigError, StreamError
 from streamproc.kinesis import client as client_module
 from streamproc.kinesis.api import PutEntry
 from streamproc.kinesis.client import KinesisClient, open_kinesis
+from streamproc.kinesis.codec import GetRecordsResult
 from streamproc.kinesis.errors import (
     ExpiredIteratorError,
     InvalidArgumentError,
@@ -23,6 +25,8 @@ from streamproc.kinesis.errors import (
     ThrottledError,
     TransientError,
 )
+from streamproc.kinesis.quiet import QuietApi
+from streamproc.kinesis.transport import Answer
 from streamproc.position import LATEST, SHARD_END, TRIM_HORIZON, Position
 from streamproc.testing import LocalKinesis
 
@@ -64,6 +68,39 @@ async def read(
     iterator = await client.shard_iterator(FIRST, position, inclusive=inclusive)
     result = await client.get_records(iterator, 1_000)
     return [record.data for record in result.records]
+
+
+async def ask_at_once(quiet: QuietApi, iterator: str) -> GetRecordsResult:
+    answers: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+    assert quiet.ask_at_once(iterator, 10, answers.put_nowait)
+    return quiet.read_answer(await answers.get())
+
+
+async def test_a_call_made_at_once_brings_what_another_does(client: KinesisClient) -> None:
+    await put(client, 3)
+    iterator = await client.shard_iterator(FIRST, TRIM_HORIZON)
+    if client.quiet is None:
+        assert client._direct is None, "aiobotocore knows coroutines only"
+        return
+    assert not client.quiet.ask_at_once(iterator, 10, print), "no connection, no credentials yet"
+    usual = await client.get_records(iterator, 10)
+    assert (await ask_at_once(client.quiet, iterator)).records == usual.records
+
+
+async def test_credentials_are_asked_for_again_after_a_minute(
+    local_kinesis: LocalKinesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_kinesis.core.call("CreateStream", StreamName="orders", ShardCount=1)
+    async with open_kinesis(config(local_kinesis)) as client:
+        iterator = await client.shard_iterator(FIRST, TRIM_HORIZON)
+        await client.get_records(iterator, 10)
+        assert client.quiet is not None
+        await ask_at_once(client.quiet, iterator)
+        later = time.time() + 61
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert not client.quiet.ask_at_once(iterator, 10, print)
+        await client.get_records(iterator, 10)
+        await ask_at_once(client.quiet, iterator)
 
 
 async def test_records_come_back_as_they_were_put(client: KinesisClient) -> None:
@@ -232,6 +269,9 @@ async def test_codes_become_typed_errors_after_one_request(
         await client.get_records(iterator, 10)
     assert type(raised.value) is kind
     assert fault.fired == 1
+    if client.quiet is not None:
+        with pytest.raises(kind, match=re.escape(str(raised.value))):
+            await ask_at_once(client.quiet, iterator)
     for part in (
         code,
         "as planned",

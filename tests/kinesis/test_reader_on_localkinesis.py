@@ -14,11 +14,18 @@ from streamproc.kinesis.api import PutEntry
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.client import KinesisClient, open_kinesis
 from streamproc.kinesis.reader import ReaderStatistics, ShardReader
+from streamproc.kinesis.ticks import Ticks
 from streamproc.position import TRIM_HORIZON, Position
 from streamproc.testing import LocalKinesis
 
 FIRST = "shardId-000000000000"
-QUICK = ReadConfig(min_interval=0.001, poll_interval=0.005, idle_poll_interval=0.01, timeout=0.25)
+QUICK = ReadConfig(
+    min_interval=0.001,
+    poll_interval=0.005,
+    idle_poll_interval=0.01,
+    idle_after=0.001,
+    timeout=0.25,
+)
 
 
 @pytest.fixture
@@ -66,7 +73,16 @@ async def no_time(seconds: float) -> None:
 def reader_of(
     client: KinesisClient, shard: str, start: Position = TRIM_HORIZON, *, budget: int = 1 << 26
 ) -> ShardReader:
-    return ShardReader(client, shard, start, ByteBudget(budget), QUICK, sleep=no_time)
+    assert client.quiet is not None
+    return ShardReader(
+        client,
+        shard,
+        start,
+        ByteBudget(budget),
+        QUICK,
+        sleep=no_time,
+        quiet=(client.quiet, Ticks(0.001)),
+    )
 
 
 async def read(

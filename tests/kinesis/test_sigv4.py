@@ -60,8 +60,11 @@ def test_renewed_credentials_and_a_new_day_sign_anew() -> None:
     second = SimpleNamespace(access_key="b", secret_key="two", token="t")
     for credentials in (first, second, first):
         for now in (datetime(2026, 1, 1, 23, 59, 59), datetime(2026, 1, 2)):
-            headers = headers_of(
-                signer.head(credentials, b"{}", now.replace(tzinfo=UTC).timestamp())
-            )
-            known = Credentials(credentials.access_key, credentials.secret_key, credentials.token)
-            assert headers["Authorization"] == botocores(b"{}", headers, known, "us-east-1", now)
+            for body in (b"{}", b'{"Limit":1}'):
+                moment = now.replace(tzinfo=UTC).timestamp()
+                headers = headers_of(signer.head(credentials, body, moment))
+                known = Credentials(
+                    credentials.access_key, credentials.secret_key, credentials.token
+                )
+                signature = botocores(body, headers, known, "us-east-1", now)
+                assert headers["Authorization"] == signature

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from streamproc.kinesis.transport import HttpPool
+from streamproc.kinesis.transport import Answer, HttpPool
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\nhi"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
@@ -230,6 +230,51 @@ async def test_closing_the_pool_ends_calls_under_way() -> None:
         pool.close()
         with pytest.raises(ConnectionAbortedError):
             await call
+
+
+async def test_a_request_is_sent_at_once_on_a_kept_connection_that_is_free() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url, limit=2) as pool:
+        answers: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+        assert not pool.post_at_once(REQUEST, answers.put_nowait), "there is no connection yet"
+        await pool.post(REQUEST)
+        assert pool.post_at_once(REQUEST, answers.put_nowait)
+        assert not pool.post_at_once(REQUEST, answers.put_nowait), "the only one is in use"
+        assert (await answers.get()).result() == (200, b"yes")
+        assert pool.post_at_once(REQUEST, answers.put_nowait), "it is free again"
+        await answers.get()
+        assert server.connections == 1
+        assert answers.empty()
+
+
+async def test_calls_sent_at_once_count_against_the_limit() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url, limit=2) as pool:
+        done: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+        await asyncio.gather(pool.post(REQUEST), pool.post(REQUEST))
+        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert not pool.post_at_once(REQUEST, done.put_nowait)
+        assert await pool.post(REQUEST) == (200, b"yes"), "it gets the turn of one that is done"
+        assert server.connections <= 2
+
+
+async def test_a_call_sent_at_once_tells_of_its_failure() -> None:
+    asked = asyncio.Event()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(OK)
+        await request_of(reader)
+        asked.set()
+        writer.close()
+
+    async with serving(once) as server, pooled(server.url) as pool:
+        done: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+        await pool.post(REQUEST)
+        assert pool.post_at_once(REQUEST, done.put_nowait)
+        await asked.wait()
+        with pytest.raises(ConnectionError):
+            (await done.get()).result()
+        assert not pool.post_at_once(REQUEST, done.put_nowait), "the connection is gone"
 
 
 def self_signed(directory: Path) -> Path:

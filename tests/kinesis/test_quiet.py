@@ -1,0 +1,319 @@
+"""Quiet shards, polled from callbacks: at their interval, together, and with nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamproc.config import ReadConfig
+from streamproc.errors import StreamError
+from streamproc.kinesis.budget import ByteBudget
+from streamproc.kinesis.codec import GetRecordsResult
+from streamproc.kinesis.errors import (
+    ExpiredIteratorError,
+    MalformedResponseError,
+    ReaderClosedError,
+    ThrottledError,
+    TransientError,
+)
+from streamproc.kinesis.polling import Mode
+from streamproc.kinesis.reader import ShardReader
+from streamproc.kinesis.records import ChildShard, HashKeyRange
+from streamproc.kinesis.ticks import GRID_S, Ticks
+from streamproc.kinesis.transport import Answer
+from streamproc.position import TRIM_HORIZON, Position
+from tests import virtual_time
+
+from .fakes import SHARD, FakeKinesis, VirtualTime, record
+
+CONFIG = ReadConfig(min_interval=0.2, poll_interval=0.5, idle_poll_interval=2.0, idle_after=3.0)
+ERRORS = [
+    ThrottledError("planned"),
+    TransientError("planned"),
+    MalformedResponseError("planned"),
+    ExpiredIteratorError("planned"),
+]
+
+
+class LoopTime(VirtualTime):
+    """The running loop's time, for a fake stream that notes when it was called."""
+
+    @property
+    def now(self) -> float:
+        return virtual_time.now()
+
+    @now.setter
+    def now(self, value: float) -> None:
+        """Leave it: the loop says what time it is."""
+
+
+class Calls:
+    """`QuietApi` over a fake stream: a task makes the call and tells of its end.
+
+    Attributes:
+        asked: how many calls were made this way.
+        refusing: whether calls would have to wait for something.
+    """
+
+    def __init__(self, kinesis: FakeKinesis) -> None:
+        self.asked = 0
+        self.refusing = False
+        self._kinesis = kinesis
+        self._tasks: set[asyncio.Task[GetRecordsResult]] = set()
+
+    def ask_at_once(
+        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+    ) -> bool:
+        if self.refusing:
+            return False
+        self.asked += 1
+        task = asyncio.ensure_future(self._kinesis.get_records(iterator, limit))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)  # type: ignore[arg-type]
+        return True
+
+    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+        return answer.result()  # type: ignore[return-value]
+
+
+class Rig:
+    """A reader of an empty shard that has turned quiet, in virtual time."""
+
+    def __init__(self, budget: ByteBudget | None = None, ticks: Ticks | None = None) -> None:
+        self.kinesis = FakeKinesis(LoopTime())
+        self.calls = Calls(self.kinesis)
+        self.budget = budget or ByteBudget(1_000_000)
+        self.reader = ShardReader(
+            self.kinesis,
+            SHARD,
+            TRIM_HORIZON,
+            self.budget,
+            CONFIG,
+            rng=random.Random(1),
+            quiet=(self.calls, ticks or Ticks()),
+        )
+        self.task = asyncio.create_task(self.reader.run())
+        self.seen: list[str] = []
+
+    async def turn_quiet(self) -> None:
+        await asyncio.sleep(CONFIG.idle_after + 2 * CONFIG.idle_poll_interval)
+        assert self.reader.statistics().mode is Mode.IDLE
+
+    def put(self, count: int = 1) -> None:
+        first = len(self.kinesis.records) + 1
+        self.kinesis.records += [record(number) for number in range(first, first + count)]
+
+    async def take(self, count: int) -> list[str]:
+        """Take answers until `count` records were seen in all."""
+        while len(self.seen) < count:
+            fetched = await self.reader.next()
+            self.seen += [each.sequence_number for each in fetched.records]
+            self.reader.release(fetched)
+        return self.seen
+
+    async def end(self) -> None:
+        self.reader.close()
+        await self.task
+
+
+def quietly(test: Callable[[Rig], Awaitable[None]]) -> Callable[[], None]:
+    """Make a test of a reader that has turned quiet."""
+
+    async def main() -> None:
+        rig = Rig()
+        await rig.turn_quiet()
+        assert rig.calls.asked > 0, "a quiet shard is polled from callbacks"
+        await test(rig)
+        await rig.end()
+        assert rig.budget.statistics().reserved == 0
+        assert rig.budget.statistics().kept == 0
+
+    def run() -> None:
+        virtual_time.run(main())
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+@quietly
+async def test_a_quiet_shard_is_polled_at_its_interval(rig: Rig) -> None:
+    before = len(rig.kinesis.calls)
+    await asyncio.sleep(20 * CONFIG.idle_poll_interval)
+    calls = rig.kinesis.calls[before:]
+    assert len(calls) == 20
+    gaps = [b - a for a, b in itertools.pairwise(calls)]
+    assert gaps == pytest.approx([CONFIG.idle_poll_interval] * len(gaps), abs=GRID_S / 2)
+    assert rig.reader.statistics().calls == len(rig.kinesis.calls)
+
+
+@quietly
+async def test_a_record_comes_within_the_interval_and_wakes_the_shard(rig: Rig) -> None:
+    rig.put()
+    async with asyncio.timeout(CONFIG.idle_poll_interval + GRID_S):
+        assert await rig.take(1) == ["1"]
+    assert rig.reader.statistics().mode is Mode.TIP
+    found = rig.kinesis.calls[-1]
+    await asyncio.sleep(CONFIG.poll_interval + 0.1)
+    following = rig.kinesis.calls[rig.kinesis.calls.index(found) + 1]
+    assert following - found == pytest.approx(CONFIG.poll_interval), "the call after that is paced"
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_is_counted_and_nothing_is_lost(error: Exception) -> None:
+    @quietly
+    async def test(rig: Rig) -> None:
+        rig.kinesis.failures = [error]
+        rig.put(2)
+        assert await rig.take(2) == ["1", "2"]
+        counts = rig.reader.statistics()
+        failed = (
+            counts.throttles + counts.transient_errors + counts.malformed + counts.expired_iterators
+        )
+        assert failed == 1
+        await rig.turn_quiet()
+        assert rig.reader.statistics().mode is Mode.IDLE, "it is quiet again"
+
+    test()
+
+
+@quietly
+async def test_the_end_of_the_shard_is_handed_over(rig: Rig) -> None:
+    rig.kinesis.children = [ChildShard("shardId-1", [SHARD], HashKeyRange("0", "9"))]
+    fetched = await rig.reader.next()
+    assert fetched.is_end
+    assert [child.shard_id for child in fetched.child_shards] == ["shardId-1"]
+    rig.reader.release(fetched)
+
+
+@quietly
+async def test_a_refusal_for_good_reaches_the_consumer(rig: Rig) -> None:
+    rig.kinesis.failures = [StreamError("no permission")]
+    with pytest.raises(StreamError, match="no permission"):
+        await rig.reader.next()
+
+
+@quietly
+async def test_a_rewind_reads_again_at_once(rig: Rig) -> None:
+    rig.put()
+    await rig.take(1)
+    await rig.turn_quiet()
+    rig.seen.clear()
+    await rig.reader.rewind(TRIM_HORIZON)
+    async with asyncio.timeout(CONFIG.idle_poll_interval):
+        assert await rig.take(1) == ["1"]
+
+
+@quietly
+async def test_an_answer_that_a_rewind_overtook_is_dropped(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def late() -> GetRecordsResult:
+        await release.wait()
+        return GetRecordsResult(records=[record(99)], next_shard_iterator="at-0")
+
+    rig.kinesis.failures = [late]
+    await asyncio.sleep(CONFIG.idle_poll_interval)
+    assert not rig.kinesis.failures, "the call is under way"
+    await rig.reader.rewind(Position("0"))
+    release.set()
+    rig.put()
+    assert await rig.take(1) == ["1"]
+
+
+@quietly
+async def test_closing_ends_the_stretch_at_once(rig: Rig) -> None:
+    began = virtual_time.now()
+    rig.reader.close()
+    await rig.task
+    assert virtual_time.now() == began
+    with pytest.raises(ReaderClosedError):
+        await rig.reader.next()
+
+
+@quietly
+async def test_calls_that_would_have_to_wait_are_made_the_ordinary_way(rig: Rig) -> None:
+    rig.calls.refusing = True
+    asked, calls = rig.calls.asked, len(rig.kinesis.calls)
+    await asyncio.sleep(5 * CONFIG.idle_poll_interval)
+    assert rig.calls.asked == asked
+    assert len(rig.kinesis.calls) - calls == pytest.approx(5, abs=1), "at the same interval"
+    rig.put()
+    assert await rig.take(1) == ["1"]
+
+
+@quietly
+async def test_without_room_in_the_budget_a_poll_waits_for_it(rig: Rig) -> None:
+    other = rig.budget.open()
+    await other.reserve(1_000_000)
+    other.settle(1_000_000)
+    calls = len(rig.kinesis.calls)
+    rig.put()
+    await asyncio.sleep(5 * CONFIG.idle_poll_interval)
+    assert len(rig.kinesis.calls) <= calls + 1, "the one under way"
+    other.release(1_000_000)
+    assert await rig.take(1) == ["1"]
+    other.close()
+
+
+def test_quiet_shards_wait_for_few_instants_and_hold_no_room_meanwhile() -> None:
+    async def main() -> None:
+        budget, ticks = ByteBudget(100_000_000), Ticks()
+        rigs = [Rig(budget, ticks) for _ in range(300)]
+        for rig in rigs[:3]:
+            await rig.turn_quiet()
+        assert budget.statistics().reserved == 0, "nothing is reserved between polls"
+        # From between two instants, so that each poll is clearly before or after.
+        await asyncio.sleep(GRID_S * 1.5 - virtual_time.now() % GRID_S)
+        began = virtual_time.now()
+        await asyncio.sleep(CONFIG.idle_poll_interval)
+        instants = {call for rig in rigs for call in rig.kinesis.calls if call > began}
+        assert [sum(call > began for call in rig.kinesis.calls) for rig in rigs] == [1] * 300
+        assert len(instants) <= CONFIG.idle_poll_interval / GRID_S + 1
+        for rig in rigs:
+            await rig.end()
+
+    virtual_time.run(main())
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["put", "fail", "rewind", "refuse"]), st.floats(0.0, 3.0)),
+    max_size=12,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=STEPS, error=st.sampled_from(ERRORS))
+def test_whatever_happens_every_record_comes_in_order(
+    steps: list[tuple[str, float]], error: Exception
+) -> None:
+    async def main() -> None:
+        rig = Rig()
+        await rig.turn_quiet()
+        rewound = False
+        for step, pause in steps:
+            match step:
+                case "put":
+                    rig.put(2)
+                case "fail":
+                    rig.kinesis.failures.append(error)
+                case "rewind":
+                    await rig.reader.rewind(Position(rig.seen[-1]) if rig.seen else TRIM_HORIZON)
+                    rewound = True
+                case "refuse":
+                    rig.calls.refusing = not rig.calls.refusing
+            await asyncio.sleep(pause)
+            await rig.take(len(rig.kinesis.records) if step == "put" else len(rig.seen))
+        expected = [each.sequence_number for each in rig.kinesis.records]
+        assert await rig.take(len(expected)) == expected
+        assert rig.reader.statistics().rewinds > 0 or not rewound
+        await rig.end()
+        assert rig.budget.statistics().reserved == 0
+
+    virtual_time.run(main())
