@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -46,6 +47,12 @@ class MemoryLeaseStore:
             if row is not None and same_version(row, old):
                 row = self._rows[old.key] = new
             return row
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        """Do for each pair what `replace` does."""
+        return [await self.replace(old, new) for old, new in changes]
 
     async def delete(self, old: Lease) -> bool:
         """Remove the row iff it is still at `old`'s version; True when it is gone."""

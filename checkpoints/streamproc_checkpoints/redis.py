@@ -1,12 +1,13 @@
 """Leases in one Redis hash: field = lease key, value = the lease as JSON.
 
-Each compare-and-set is one Lua script, so it is atomic and costs one round trip. Works on
+Each compare-and-set is atomic, in a Lua script that takes many of them in one round trip. Works on
 Redis >= 6.2 and Valkey. Keep the hash out of eviction's reach (`maxmemory-policy noeviction`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+import builtins
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -24,32 +25,42 @@ __all__ = ["RedisLeaseStore", "open_store"]
 
 T = TypeVar("T")
 
-# KEYS[1] = hash; ARGV = field, counter, owner or '', checkpoint owner or ''. cjson reads absent
-# fields as nil; a value that is no lease differs from every version and is returned as it is.
-_SAME_VERSION = """
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
-if not stored then return false end
-local ok, row = pcall(cjson.decode, stored)
-local same = ok and type(row) == 'table'
-  and string.format('%.0f', tonumber(row['counter']) or 0) == ARGV[2]
-  and (row['owner'] or '') == ARGV[3]
-  and (row['checkpoint_owner'] or '') == ARGV[4]
+# Whether a stored value is of a version: counter, owner or '', checkpoint owner or ''. cjson reads
+# absent fields as nil; a value that is no lease differs from every version.
+_MATCHES = """
+local function matches(stored, counter, owner, checkpoint_owner)
+  local ok, row = pcall(cjson.decode, stored)
+  return ok and type(row) == 'table'
+    and string.format('%.0f', tonumber(row['counter']) or 0) == counter
+    and (row['owner'] or '') == owner
+    and (row['checkpoint_owner'] or '') == checkpoint_owner
+end
 """
 
+# KEYS[1] = hash; ARGV = field, version and new value of each row. Answers each value as it is now.
 _REPLACE = (
-    _SAME_VERSION
+    _MATCHES
     + """
-if same then
-  redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
-  return ARGV[5]
+local answers = {}
+for at = 1, #ARGV, 5 do
+  local stored = redis.call('HGET', KEYS[1], ARGV[at])
+  if stored and matches(stored, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]) then
+    stored = ARGV[at + 4]
+    redis.call('HSET', KEYS[1], ARGV[at], stored)
+  end
+  answers[#answers + 1] = stored
 end
-return stored
+return answers
 """
 )
 
+# KEYS[1] = hash; ARGV = field and version.
 _DELETE = (
-    _SAME_VERSION
+    _MATCHES
     + """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if not stored then return 1 end
+local same = matches(stored, ARGV[2], ARGV[3], ARGV[4])
 if same then redis.call('HDEL', KEYS[1], ARGV[1]) end
 return same and 1 or 0
 """
@@ -104,16 +115,29 @@ class RedisLeaseStore:
 
     async def replace(self, old: Lease, new: Lease) -> Lease | None:
         """Write `new` iff the row is still at `old`'s version; return the row as it is then."""
-        data = encode_row(new)
-        stored = await self._answer(self._replace(keys=[self._hash], args=[*_version(old), data]))
-        if stored is None or stored == data:
-            return None if stored is None else new
-        return decode_row(stored, f"field {old.key} of {self._hash}")
+        return (await self.replace_all([(old, new)]))[0]
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        """Do for each pair what `replace` does, in one round trip."""
+        if not changes:
+            return []
+        wanted = [encode_row(new) for _, new in changes]
+        args = [
+            part
+            for (old, _), data in zip(changes, wanted, strict=True)
+            for part in (*_version(old), data)
+        ]
+        stored = await self._answer(self._replace(keys=[self._hash], args=args))
+        return [
+            new if row == data else self._decoded(old.key, row)
+            for (old, new), data, row in zip(changes, wanted, stored, strict=True)
+        ]
 
     async def delete(self, old: Lease) -> bool:
         """Remove the row iff it is still at `old`'s version; True when it is gone."""
-        gone = await self._answer(self._delete(keys=[self._hash], args=_version(old)))
-        return gone is None or bool(gone)
+        return bool(await self._answer(self._delete(keys=[self._hash], args=_version(old))))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -122,6 +146,9 @@ class RedisLeaseStore:
     async def ping(self) -> None:
         """Raise `LeaseStoreError` unless the server answers."""
         await self._answer(self._client.ping())
+
+    def _decoded(self, key: str, value: bytes | None) -> Lease | None:
+        return None if value is None else decode_row(value, f"field {key} of {self._hash}")
 
     async def _answer(self, answer: Awaitable[T]) -> T:
         try:

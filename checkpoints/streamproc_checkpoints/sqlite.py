@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,7 +82,13 @@ class SqliteLeaseStore:
 
     async def replace(self, old: Lease, new: Lease) -> Lease | None:
         """Write `new` iff the row is still at `old`'s version; return the row as it is then."""
-        return await self._in_thread(lambda: self._replace(old, new))
+        return (await self.replace_all([(old, new)]))[0]
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        """Do for each pair what `replace` does, with one write to the disk."""
+        return await self._in_thread(lambda: self._replace_all(changes))
 
     async def delete(self, old: Lease) -> bool:
         """Remove the row iff it is still at `old`'s version; True when it is gone."""
@@ -140,21 +146,24 @@ class SqliteLeaseStore:
         )
         return cursor.rowcount == 1
 
-    def _replace(self, old: Lease, new: Lease) -> Lease | None:
-        # One transaction, so that the row returned is the one that differed.
+    def _replace_all(self, changes: Sequence[tuple[Lease, Lease]]) -> builtins.list[Lease | None]:
+        # One transaction, so that a row returned is the one that differed.
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            cursor = self._db.execute(
-                "UPDATE leases SET counter = ?, owner = ?, checkpoint_owner = ?, lease = ?"
-                f" WHERE {_SAME_VERSION}",
-                (*_columns(new), *self._version(old)),
-            )
-            row = new if cursor.rowcount == 1 else self._read(old.key)
+            rows = [self._replace(old, new) for old, new in changes]
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        return row
+        return rows
+
+    def _replace(self, old: Lease, new: Lease) -> Lease | None:
+        cursor = self._db.execute(
+            "UPDATE leases SET counter = ?, owner = ?, checkpoint_owner = ?, lease = ?"
+            f" WHERE {_SAME_VERSION}",
+            (*_columns(new), *self._version(old)),
+        )
+        return new if cursor.rowcount == 1 else self._read(old.key)
 
     def _read(self, key: str) -> Lease | None:
         query = "SELECT lease FROM leases WHERE consumer_group = ? AND lease_key = ?"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
+
+import msgspec
 
 from streamproc.config import LeaseConfig
 from streamproc.errors import LeaseStoreError
@@ -22,8 +25,21 @@ __all__ = ["LeaseKeeper"]
 
 log = logging.getLogger("streamproc.leases")
 
+AT_ONCE = 250
+"""Most rows in one call of a store that takes many: a server that runs one call after the other is
+held up by it for a few ms."""
+
 EARLY = 0.9
 """A write that is due within a tenth of its interval is done at this tick, not at the next."""
+
+
+class _Attempt(msgspec.Struct, frozen=True):
+    """A write: `new` for `base`, as first `sent`, after those `before` it without an answer."""
+
+    base: Lease
+    new: Lease
+    sent: float
+    before: tuple[Lease, ...]
 
 
 class LeaseKeeper:
@@ -107,7 +123,11 @@ class LeaseKeeper:
         while True:
             await self._sleep(tick)
             due = [held for held in self._held.values() if self._is_due(held)]
-            await self._store.each(due, self.keep)
+            if self._store.takes_many:
+                parts = [due[at : at + AT_ONCE] for at in range(0, len(due), AT_ONCE)]
+                await self._store.each(parts, self._keep_all)
+            else:
+                await self._store.each(due, self.keep)
 
     async def fence_loop(self) -> None:
         """Drop expired leases in time, even while every write hangs."""
@@ -125,10 +145,40 @@ class LeaseKeeper:
             async with held.lock:
                 if moved is None:
                     await self._write(held, renewed)
-                elif await self._write(held, lambda lease: checkpointed(lease, *moved)):
+                elif await self._write(held, partial(_at, moved)):
                     self._tally.count("checkpoints")
         except LeaseStoreError:
             self._tally.count("renew_failures")
+
+    async def _keep_all(self, due: Sequence[HeldLease]) -> None:
+        """Do what `keep` does for leases of a store that takes many writes in one call."""
+        writes = []
+        for held in due:
+            if held.lock.locked() or self.fence(held):
+                continue
+            moved = self._moved(held)
+            change = renewed if moved is None else partial(_at, moved)
+            await held.lock.acquire()
+            writes.append((held, moved is not None, self._attempt(held, change)))
+        if not writes:
+            return
+        unsettled = []
+        try:
+            rows = await self._store.replace_all([(tried.base, tried.new) for *_, tried in writes])
+            for (held, moves, tried), row in zip(writes, rows, strict=True):
+                verdict = self._judged(held, tried, row)
+                if verdict is Verdict.WRITTEN and moves:
+                    self._tally.count("checkpoints")
+                if verdict in (Verdict.STILL_MINE, Verdict.ASKED):
+                    unsettled.append(held)
+        except LeaseStoreError:
+            for _ in writes:
+                self._tally.count("renew_failures")
+        finally:
+            for held, *_ in writes:
+                held.lock.release()
+        for held in unsettled:
+            await self.keep(held)
 
     def fence(self, held: HeldLease) -> bool:
         """Drop a lease that was not renewed for its duration; True when it is gone."""
@@ -189,30 +239,41 @@ class LeaseKeeper:
     async def _write(self, held: HeldLease, change: Callable[[Lease], Lease]) -> Lease | None:
         """Apply a transition and return the lease as written; None when it is gone."""
         while not self.fence(held):
-            sent, base = self._clock(), held.lease
-            new = change(base)
-            before = dict(held.unconfirmed)
-            # Until its answer comes this write may have landed; the next answer is judged by that.
-            # Sent once more unchanged, it counts from the first time: the answer cannot tell which
-            # of them has landed, and others count from when they saw the counter move.
-            sent = held.unconfirmed.setdefault(new, sent)
-            row = await self._store.replace(base, new)
-            held.unconfirmed.clear()
-            if held.gone:
-                break
-            verdict = judge(row, new, base, before, self._me)
-            if row is None or verdict is Verdict.LOST:
-                self._lose(held, "deleted" if row is None else f"now of {row.processor}")
-                break
-            held.lease = row
+            tried = self._attempt(held, change)
+            verdict = self._judged(held, tried, await self._store.replace(tried.base, tried.new))
             if verdict is Verdict.WRITTEN:
-                self._written(held, sent)
-                return row
-            if verdict is Verdict.ASKED and not held.asked:
-                held.asked = True
-                log.info("%s: %s asks for %s", self._me, row.owner, row.key)
-                self._listener.handover_requested(held.key)
+                return tried.new
+            if verdict is Verdict.LOST:
+                break
         return None
+
+    def _attempt(self, held: HeldLease, change: Callable[[Lease], Lease]) -> _Attempt:
+        """Return the write to be sent now."""
+        base, before = held.lease, tuple(held.unconfirmed)
+        new = change(base)
+        # Until its answer comes this write may have landed; the next answer is judged by that.
+        # Sent once more unchanged, it counts from the first time: the answer cannot tell which of
+        # them has landed, and others count from when they saw the counter move.
+        sent = held.unconfirmed.setdefault(new, self._clock())
+        return _Attempt(base, new, sent, before)
+
+    def _judged(self, held: HeldLease, tried: _Attempt, row: Lease | None) -> Verdict:
+        """Take in the answer to a write, and say what it means."""
+        held.unconfirmed.clear()
+        if held.gone:
+            return Verdict.LOST
+        verdict = judge(row, tried.new, tried.base, tried.before, self._me)
+        if row is None or verdict is Verdict.LOST:
+            self._lose(held, "deleted" if row is None else f"now of {row.processor}")
+            return Verdict.LOST
+        held.lease = row
+        if verdict is Verdict.WRITTEN:
+            self._written(held, tried.sent)
+        elif verdict is Verdict.ASKED and not held.asked:
+            held.asked = True
+            log.info("%s: %s asks for %s", self._me, row.owner, row.key)
+            self._listener.handover_requested(held.key)
+        return verdict
 
     def _written(self, held: HeldLease, sent: float) -> None:
         lease = held.lease
@@ -239,3 +300,7 @@ class LeaseKeeper:
         held.gone = True
         del self._held[held.key]
         self._noted.pop(held.key, None)
+
+
+def _at(moved: tuple[Position, str | None], lease: Lease) -> Lease:
+    return checkpointed(lease, *moved)

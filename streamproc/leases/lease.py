@@ -7,7 +7,9 @@ workers that both believe they own a shard cannot both write.
 
 from __future__ import annotations
 
-from typing import Protocol
+import builtins
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -15,6 +17,7 @@ from streamproc.kinesis.records import HashKeyRange
 from streamproc.position import SHARD_END, Position
 
 __all__ = [
+    "BulkLeaseStore",
     "Lease",
     "LeaseStore",
     "asked_to_hand_over",
@@ -109,6 +112,21 @@ class LeaseStore(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and files."""
+        ...
+
+
+@runtime_checkable
+class BulkLeaseStore(LeaseStore, Protocol):
+    """A store that takes many writes in one round trip: a thousand leases are renewed by a few."""
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        """Do for each pair of `old` and `new` what `replace` does, and answer as it does.
+
+        Each is a compare-and-set of its own: some may be refused and others written. After a
+        `LeaseStoreError` any of them may have been applied.
+        """
         ...
 
 

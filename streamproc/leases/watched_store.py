@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from streamproc.errors import LeaseStoreError
-from streamproc.leases.lease import Lease, LeaseStore
+from streamproc.leases.lease import BulkLeaseStore, Lease, LeaseStore
 from streamproc.leases.statistics import Tally
 
 __all__ = ["WatchedStore"]
@@ -66,6 +66,22 @@ class WatchedStore:
         row = await self._call("replace", self._store.replace(old, new), self._duration / 3)
         self._noting(row == new and _standing(old) != _standing(new))
         return row
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether many writes are one call."""
+        return isinstance(self._store, BulkLeaseStore)
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        """Compare and set many rows in one call; return each as stored afterwards."""
+        assert isinstance(self._store, BulkLeaseStore), "asked for only where takes_many"
+        call = self._store.replace_all(changes)
+        rows = await self._call("replace", call, self._duration / 3)
+        for row, (old, new) in zip(rows, changes, strict=True):
+            self._noting(row == new and _standing(old) != _standing(new))
+        return rows
 
     async def delete(self, old: Lease) -> bool:
         """Remove the row iff it still matches."""

@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from streamproc.leases.keeper import AT_ONCE
 from streamproc.leases.lease import (
+    BulkLeaseStore,
     Lease,
     LeaseStore,
     asked_to_hand_over,
@@ -98,6 +100,31 @@ class TestCreate:
     async def test_leases_outlive_the_connection(self, open_group: Open) -> None:
         await (await open_group("group")).create(FULL)
         assert await (await open_group("group")).list() == [FULL]
+
+
+class TestReplaceAll:
+    async def test_each_pair_is_a_compare_and_set_of_its_own(self, store: LeaseStore) -> None:
+        if not isinstance(store, BulkLeaseStore):
+            pytest.skip("takes one write at a time")
+        rows_before = [msgspec.structs.replace(MINE, key=f"{n}") for n in range(3)]
+        for row in rows_before[:2]:
+            await store.create(row)
+        moved = renewed(rows_before[1])
+        assert await store.replace(rows_before[1], moved) == moved
+        wanted = [(row, checkpointed(row, Position("5"), "i")) for row in rows_before]
+        assert await store.replace_all(wanted) == [wanted[0][1], moved, None]
+        assert await rows(store) == {"0": wanted[0][1], "1": moved}
+
+    async def test_hundreds_are_written_in_one_call(self, store: LeaseStore) -> None:
+        if not isinstance(store, BulkLeaseStore):
+            pytest.skip("takes one write at a time")
+        before = [msgspec.structs.replace(FULL, key=f"{n}") for n in range(AT_ONCE)]
+        for row in before:
+            await store.create(row)
+        after = [renewed(row) for row in before]
+        assert await store.replace_all(list(zip(before, after, strict=True))) == after
+        assert await rows(store) == {row.key: row for row in after}
+        assert await store.replace_all([]) == []
 
 
 class TestReplace:

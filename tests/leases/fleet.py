@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -93,6 +94,20 @@ class Wire:
         return answer
 
 
+class WideWire(Wire):
+    """A wire to a store that takes many writes in one call."""
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        await self._travel()
+        self.writes += len(changes)
+        rows = [await self._table.replace(old, new) for old, new in changes]
+        # One lost answer is that to all of these writes.
+        self.lose_answers = max(min(self.lose_answers, 1), self.lose_answers - len(changes) + 1)
+        return self._answer(rows)
+
+
 class Branch:
     """Another table at the end of the same wire."""
 
@@ -135,7 +150,7 @@ class Worker:
         self.asked: list[str] = []
         self.drain: float | None = 0.5
         self.pause = 0.0
-        self.wire = Wire(fleet.table, fleet.rng)
+        self.wire = (WideWire if fleet.wide else Wire)(fleet.table, fleet.rng)
         self.leases = LeaseCoordinator(
             self.wire,
             name,
@@ -191,9 +206,16 @@ class Worker:
 
 
 class Fleet:
-    """Workers over one table; checks that epochs only ever grow."""
+    """Workers over one table; checks that epochs only ever grow.
 
-    def __init__(self, seed: int = 0, *, roster: bool = False) -> None:
+    Args:
+        seed: of delays and choices.
+        roster: whether the workers renew their leases with one heartbeat.
+        wide: whether the store takes many writes in one call.
+    """
+
+    def __init__(self, seed: int = 0, *, roster: bool = False, wide: bool = False) -> None:
+        self.wide = wide
         self.rng = Random(seed)
         self.table = MemoryLeaseStore()
         self.roster = MemoryLeaseStore() if roster else None
@@ -237,12 +259,16 @@ class Fleet:
 
 
 def in_fleet(
-    test: Callable[[Fleet], Awaitable[None]], seed: int = 0, *, roster: bool = False
+    test: Callable[[Fleet], Awaitable[None]],
+    seed: int = 0,
+    *,
+    roster: bool = False,
+    wide: bool = False,
 ) -> None:
     """Run a test of a fleet in virtual time."""
 
     async def main() -> None:
-        fleet = Fleet(seed, roster=roster)
+        fleet = Fleet(seed, roster=roster, wide=wide)
         try:
             await test(fleet)
         finally:
@@ -251,15 +277,16 @@ def in_fleet(
     virtual_time.run(main())
 
 
-def fleet_test(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[bool], None]:
+def fleet_test(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[str], None]:
     """Make a coroutine function over a fleet a test that runs in virtual time.
 
-    It runs twice: with leases renewed one by one, and a worker's all at once.
+    It runs three times: with leases renewed by a call for each, by a call for many, and by one
+    heartbeat for all of a worker's.
     """
 
-    @pytest.mark.parametrize("roster", [False, True], ids=["lease", "worker"])
-    def run(roster: bool) -> None:
-        in_fleet(test, roster=roster)
+    @pytest.mark.parametrize("kept", ["lease", "many", "worker"])
+    def run(kept: str) -> None:
+        in_fleet(test, roster=kept == "worker", wide=kept == "many")
 
     run.__doc__ = test.__doc__
     return run

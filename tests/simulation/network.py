@@ -7,6 +7,7 @@ worker may die, be paused or give up waiting, and its write is applied all the s
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -125,6 +126,11 @@ class RemoteLeases:
 
     async def replace(self, old: Lease, new: Lease) -> Lease | None:
         return await self._link.call(lambda: _now(self._table.replace(old, new)))
+
+    async def replace_all(
+        self, changes: Sequence[tuple[Lease, Lease]]
+    ) -> builtins.list[Lease | None]:
+        return await self._link.call(lambda: _now(self._table.replace_all(changes)))
 
     async def delete(self, old: Lease) -> bool:
         return await self._link.call(lambda: _now(self._table.delete(old)))
