@@ -266,7 +266,13 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     id: Annotated[
         str | None, Meta(description="unique worker id; host, process and a random part if unset")
     ] = None
-    processes: Annotated[Count, Meta(description="worker processes, one per core to be used")] = 1
+    processes: Annotated[
+        Count | Literal["auto"],
+        Meta(
+            description="worker processes, one per core to be used; auto is one for each that "
+            "affinity and the container's CPU quota allow"
+        ),
+    ] = 1
     drain_timeout: Annotated[
         Seconds,
         Meta(description="seconds a stopping worker may take to drain; ECS kills after 30"),
@@ -334,7 +340,7 @@ def require(config: Config) -> None:
                 f"{key} is not set; put it into streamproc.toml (`streamproc config init` writes "
                 f"one), or set {ENV_PREFIX}{key.upper().replace('.', '__')}"
             )
-    if config.leases.store == "memory" and config.worker.processes > 1:
+    if config.leases.store == "memory" and config.worker.processes != 1:
         raise ConfigError(
             "leases.store = 'memory' is known to one process only, so worker.processes must be 1; "
             "use redis, or sqlite for several processes of one host"

@@ -106,11 +106,12 @@ class Supervisor:
         0 when every worker ended well; else the first bad code among theirs, or 128 plus the
         signal's number after a second signal.
         """
-        config = self._config
+        config, count = self._config, self._config.worker.processes
+        assert count != "auto", "how many that is was settled before"
         with _socket_directory() as directory, _lifeline() as pipe, self._signal_handlers():
             workers = [
                 WorkerProcess(number=number, socket=str(directory / f"{number}.sock"))
-                for number in range(config.worker.processes)
+                for number in range(count)
             ]
             pages = FleetPages(workers, config.group, config.stream.name, self._paths)
             async with serve_pages(pages, config.http) as server:

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from streamproc.cli.loop import calm_collector, run_loop
 from streamproc.cli.options import ConfigOption, SetOption, config_path, overrides_of
 from streamproc.config import Config, require
+from streamproc.cores import usable_cores
 from streamproc.observability.http import serve
 from streamproc.observability.logs import configure_logging
 from streamproc.observability.metrics import worker_registry
@@ -32,7 +34,10 @@ log = logging.getLogger(__name__)
 def run(
     config: ConfigOption = None,
     processes: Annotated[
-        int | None, typer.Option("--processes", "-p", help="Worker processes. [default: 1]", min=1)
+        str | None,
+        typer.Option(
+            "--processes", "-p", help="Worker processes, or auto: one a usable core. [default: 1]"
+        ),
     ] = None,
     worker_id: Annotated[
         str | None, typer.Option("--worker-id", help="A unique name for this worker.")
@@ -46,18 +51,33 @@ def run(
 
     A second signal exits at once; what was in hand is replayed by whoever takes the shards.
     """
-    flags = {"worker.processes": processes, "worker.id": worker_id, "http.port": port}
+    flags = {
+        "worker.processes": int(processes) if processes and processes.isdigit() else processes,
+        "worker.id": worker_id,
+        "http.port": port,
+    }
     given = {key: value for key, value in flags.items() if value is not None}
     overrides = overrides_of(assignments) | given
     settings = load_config(config_path(config), overrides=overrides)
     configure_logging(settings.worker.log_level, settings.worker.log_format)
+    settings = _with_processes(settings)
     require(settings)
     # Also with several processes: a mistake shows here, once, not in every child.
     worker = Worker(settings, load_processors(settings.processors))
-    if settings.worker.processes > 1:
+    if settings.worker.processes != 1:
         paths = [page.path for page in worker.pages()]
         sys.exit(run_loop(supervise(settings, _child_command(config, assignments), paths=paths)))
     run_loop(run_worker(settings, worker))
+
+
+def _with_processes(settings: Config) -> Config:
+    """Settle how many processes ``auto`` is on this host."""
+    if settings.worker.processes != "auto":
+        return settings
+    cores = usable_cores()
+    log.info("worker.processes = auto: %d, since %s", cores.count, cores.why)
+    worker = msgspec.structs.replace(settings.worker, processes=cores.count)
+    return msgspec.structs.replace(settings, worker=worker)
 
 
 def _child_command(config: Path | None, assignments: list[str] | None) -> list[str]:

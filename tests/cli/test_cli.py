@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from streamproc.cores import usable_cores
 from streamproc.testing import EmbeddedRedis, LocalKinesis
 
 COMMAND = [sys.executable, "-m", "streamproc.cli.main"]
@@ -105,6 +106,30 @@ async def test_run_tells_that_the_stream_does_not_exist(
     message = refused(done, 1)
     assert "payments" in message
     assert local_kinesis.endpoint_url in message
+
+
+async def test_run_says_how_many_processes_auto_is_and_why(
+    tmp_path: Path, local_kinesis: LocalKinesis, redis_url: str
+) -> None:
+    # Refused in the end, whatever that number is: one process finds no stream, and several are
+    # too many for leases in memory.
+    done = await asyncio.to_thread(
+        streamproc,
+        "run",
+        *("-s", "group=g", "-s", "stream.name=payments", "-s", "stream.region=us-east-1"),
+        *("-s", f"stream.endpoint_url={local_kinesis.endpoint_url}"),
+        *("-s", f"redis.url={redis_url}", "-s", "processors.fraud={}", "--port", "0"),
+        *("-s", "leases.store=memory", "--processes", "auto"),
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    cores = usable_cores()
+    assert f"worker.processes = auto: {cores.count}, since {cores.why}" in done.stderr
+
+
+def test_run_refuses_a_number_of_processes_that_is_none(tmp_path: Path) -> None:
+    arguments = ("-s", "group=g", "-s", "stream.name=s", "--processes", "many")
+    assert "worker.processes" in refused(streamproc("run", *arguments, cwd=tmp_path), 2)
 
 
 async def test_a_taken_port_is_told(
