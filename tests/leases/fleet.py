@@ -40,6 +40,9 @@ class Wire:
         hangs: no call is ever answered.
         latency: seconds that a call takes at least.
         swallow: how many cancelled calls answer all the same.
+        writes: rows that were to be replaced.
+        calls: how many were made, of any kind.
+        rows_read: by looks at all leases.
     """
 
     def __init__(self, table: LeaseStore, rng: Random) -> None:
@@ -51,10 +54,14 @@ class Wire:
         self.latency = 0.0
         self.swallow = 0
         self.writes = 0
+        self.calls = 0
+        self.rows_read = 0
 
     async def list(self) -> list[Lease]:
         await self._travel()
-        return await self._table.list()
+        rows = await self._table.list()
+        self.rows_read += len(rows)
+        return rows
 
     async def create(self, lease: Lease) -> bool:
         await self._travel()
@@ -77,6 +84,7 @@ class Wire:
         return self._answer(await operation())
 
     async def _travel(self) -> None:
+        self.calls += 1
         try:
             delay = self.latency + self._rng.uniform(0.001, 0.005)
             await asyncio.sleep(1e6 if self.hangs else delay)
