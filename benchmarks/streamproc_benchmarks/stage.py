@@ -35,7 +35,6 @@ __all__ = ["GROUP", "STREAM", "Stage", "StageError", "StageWorker", "open_stage"
 GROUP: Final = "bench"
 STREAM: Final = "steps"
 _POLL_S: Final = 0.1
-_REDIS_TIMEOUT_S: Final = 2.0
 
 
 class StageError(StreamprocError):
@@ -272,10 +271,10 @@ async def open_stage(
     async with (
         EmbeddedRedis(appendonly=durable) as store,
         LocalKinesis() as kinesis,
+        # No timeouts: with one, redis-py sends inside asyncio.wait_for, which in Python 3.11 may
+        # swallow the cancellation that ends the watching.
         redis.asyncio.Redis.from_url(
-            store.url,
-            socket_timeout=_REDIS_TIMEOUT_S,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            store.url, socket_timeout=None, socket_connect_timeout=None
         ) as client,
         Fleet(directory) as fleet,
     ):
