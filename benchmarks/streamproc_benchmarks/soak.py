@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,11 @@ import msgspec
 from rich.console import Console
 
 from streamproc.config import ReadConfig
+from streamproc.kinesis.codec import decode_get_records
+from streamproc.testing.localkinesis import LocalKinesisCore
+from streamproc.testing.localkinesis.prepared import PreparedStream
 from streamproc_benchmarks.charts import Chart, LineChart
-from streamproc_benchmarks.effects import Effects
+from streamproc_benchmarks.effects import Effects, Steps
 from streamproc_benchmarks.environment import Environment, read_environment
 from streamproc_benchmarks.figures import Bar, Figure
 from streamproc_benchmarks.memory import Growth, Memory
@@ -38,6 +42,7 @@ __all__ = [
     "OverloadPlan",
     "Replay",
     "ReplayPlan",
+    "decoded_share",
     "measure_overload",
     "measure_replay",
     "print_overload",
@@ -55,9 +60,12 @@ _STARVED_SHARE: Final = 0.1
 _DRAWN: Final = 1_000
 _WARM_UP_S: Final = 5.0
 # An answer is up to 10 MB of data, which base64 makes a third longer. While one is decoded, its
-# parts, the whole of them and the records are there at once; only the latter are in the budget.
+# parts, the whole of them and the records are there at once; only the latter are in the budget. At
+# other times there are the batches in hand instead, which are smaller.
 _ANSWER_BYTES: Final = 14 * 1024 * 1024
 _UNDECODED: Final = 2
+# Memory is handed out in multiples of this on 64-bit platforms.
+_GRAIN: Final = 16
 
 
 class OverloadPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +98,9 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
         committed_rate: records a second that it committed meanwhile.
         base_mb: its memory after a gentle load, before the overload.
         prefetch_bytes: what it may read ahead.
-        bound_mb: base, prefetch and two undecoded answers: more it must not take.
+        decoded: memory that decoded records take, by their bytes on the wire, which is what the
+            budget counts.
+        bound_mb: base, prefetch times `decoded`, and two undecoded answers: the most it may take.
         memory: over time.
         growth: of it, after the first third.
         server_mb: the most memory that LocalKinesis took.
@@ -103,6 +113,7 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     base_mb: float
     prefetch_bytes: int
+    decoded: float
     bound_mb: float
     effects: Effects
     memory: Memory
@@ -310,7 +321,7 @@ async def measure_overload(plan: OverloadPlan, say: Say) -> tuple[Environment, O
         found = await _played(spec, OverloadRun, plan.seconds)
     required_effects("overload", found.effects, found.committed)
     prefetch = plan.settings.get("read.prefetch_bytes", ReadConfig().prefetch_bytes)
-    memory = found.memory
+    memory, decoded = found.memory, decoded_share(plan.seed)
     result = Overload(
         capacity=capacity,
         offered=offered,
@@ -320,7 +331,8 @@ async def measure_overload(plan: OverloadPlan, say: Say) -> tuple[Environment, O
         seconds=plan.seconds,
         base_mb=found.base_mb,
         prefetch_bytes=prefetch,
-        bound_mb=found.base_mb + (prefetch + _UNDECODED * _ANSWER_BYTES) / 1e6,
+        decoded=decoded,
+        bound_mb=found.base_mb + (decoded * prefetch + _UNDECODED * _ANSWER_BYTES) / 1e6,
         effects=found.effects,
         memory=memory,
         growth=memory.growth_from(memory.at[-1] / 3),
@@ -368,6 +380,29 @@ async def measure_replay(plan: ReplayPlan, say: Say) -> tuple[Environment, Repla
     return read_environment(redis_server=found.redis_server, pinning=cores.note), result
 
 
+def decoded_share(seed: int) -> float:
+    """Return the memory of decoded records by their bytes on the wire, as allocators hand it out.
+
+    Both are counted on an answer of the kind that the worker gets.
+    """
+    core = LocalKinesisCore()
+    core.call("CreateStream", StreamName="s", ShardCount=1)
+    PreparedStream(core, "s").append(itertools.islice(Steps(100, seed, 1.0), 1_000))
+    begin = core.call(
+        "GetShardIterator",
+        StreamName="s",
+        ShardId="shardId-000000000000",
+        ShardIteratorType="TRIM_HORIZON",
+    )
+    request = {"ShardIterator": begin["ShardIterator"], "Limit": 1_000}
+    body = core.handle("GetRecords", msgspec.json.encode(request)).body
+    records = decode_get_records(body).records
+    parts = [part for record in records for part in (record, *msgspec.structs.astuple(record))]
+    # A text or number that several records share would count for each: there is next to none.
+    taken = sum(-(-sys.getsizeof(part) // _GRAIN) * _GRAIN for part in parts if part != 0)
+    return (taken + sys.getsizeof(records)) / len(body)
+
+
 def required_effects(what: str, effects: Effects, committed: int) -> None:
     """Let a run pass only if every committed record took effect once and in its key's order.
 
@@ -400,9 +435,10 @@ def print_overload(found: Overload, console: Console) -> None:
     )
     console.print(table)
     console.print(
-        f"Bound: the base, read.prefetch_bytes ({found.prefetch_bytes / 1e6:.1f} MB) and "
-        f"{_UNDECODED} undecoded answers of {_ANSWER_BYTES / 1e6:.1f} MB. {_verdict(found.growth)} "
-        f"LocalKinesis took {found.server_mb:,.0f} MB at most."
+        f"Bound: the base, {found.decoded:.2f} times read.prefetch_bytes "
+        f"({found.prefetch_bytes / 1e6:.1f} MB; so much more than on the wire a decoded record "
+        f"takes), and {_UNDECODED} undecoded answers of {_ANSWER_BYTES / 1e6:.1f} MB. "
+        f"{_verdict(found.growth)} LocalKinesis took {found.server_mb:,.0f} MB at most."
     )
     console.print(
         f"Of {found.effects.published:,} records published {found.effects.took_effect:,} were "

@@ -11,7 +11,7 @@ import pytest
 
 from streamproc_benchmarks.effects import Effects
 from streamproc_benchmarks.memory import Growth, Memory
-from streamproc_benchmarks.soak import Overload, Replay, required_effects
+from streamproc_benchmarks.soak import Overload, Replay, decoded_share, required_effects
 from streamproc_benchmarks.verification import CountsWrong
 from tests.benchmarks.running import run
 
@@ -36,6 +36,7 @@ def overload(
         seconds=seconds,
         base_mb=100.0,
         prefetch_bytes=67_108_864,
+        decoded=1.1,
         bound_mb=bound,
         effects=EFFECTS,
         memory=MEMORY,
@@ -74,6 +75,10 @@ def test_an_overload_that_was_not_sent_is_not_judged() -> None:
     bars = overload(grown=2.1, sent=900.0).bars()
     assert [bar.verdict for bar in bars] == ["not judged"] * 2
     assert overload(sent=900.0).caveats() == ["Of the offered 1,000/s only 900/s were sent."]
+
+
+def test_decoded_records_take_about_what_they_take_on_the_wire() -> None:
+    assert 0.9 < decoded_share(seed=1) < 1.2
 
 
 def test_a_replay_is_judged_by_being_flat() -> None:
