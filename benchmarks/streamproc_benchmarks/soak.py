@@ -58,10 +58,8 @@ _FULL_HOURS: Final = 8.0
 _SENT_SHARE: Final = 0.98
 _STARVED_SHARE: Final = 0.1
 _DRAWN: Final = 1_000
-_WARM_UP_S: Final = 5.0
 # An answer is up to 10 MB of data, which base64 makes a third longer. While one is decoded, its
-# parts, the whole of them and the records are there at once; only the latter are in the budget. At
-# other times there are the batches in hand instead, which are smaller.
+# parts, the whole of them and the records are there at once; only the latter are in the budget.
 _ANSWER_BYTES: Final = 14 * 1024 * 1024
 _UNDECODED: Final = 2
 # Memory is handed out in multiples of this on 64-bit platforms.
@@ -96,7 +94,7 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
         capacity: records a second that it committed with more than enough before it.
         offered, sent: records a second during the overload; `seconds` long.
         committed_rate: records a second that it committed meanwhile.
-        base_mb: its memory after a gentle load, before the overload.
+        base_mb: its memory before the overload, after some full batches.
         prefetch_bytes: what it may read ahead.
         decoded: memory that decoded records take, by their bytes on the wire, which is what the
             budget counts.
@@ -313,8 +311,6 @@ async def measure_overload(plan: OverloadPlan, say: Say) -> tuple[Environment, O
             **common,
             result=f"{directory}/overload",
             service=plan.service,
-            gentle=capacity / 4,
-            warm_up=min(_WARM_UP_S, plan.capacity_seconds),
             rate=offered,
             seconds=plan.seconds,
         )

@@ -18,6 +18,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamproc.cli.loop import calm_collector, run_loop
+from streamproc.config import BatchConfig
 from streamproc_benchmarks.effects import Effects, Steps
 from streamproc_benchmarks.lag import Sample
 from streamproc_benchmarks.measurement import cpu_seconds
@@ -34,6 +35,7 @@ _KEYS: Final = 1_000
 _START_S: Final = 60.0
 _SAMPLE_S: Final = 0.1
 _APPENDED: Final = 500
+_WARM_UP_BATCHES: Final = 2
 _SLOW: Final = "streamproc_benchmarks.effects:SlowEffectsProcessor"
 _QUICK: Final = "streamproc_benchmarks.effects:EffectsProcessor"
 # How long the first batches of a worker take says little about the later ones.
@@ -70,11 +72,9 @@ class CapacityRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OverloadSpec(_Spec, frozen=True, kw_only=True, tag=True):
-    """Offer `rate` records a second for `seconds`, after `warm_up` seconds at `gentle`."""
+    """Offer `rate` records a second for `seconds`, after some full batches to warm up."""
 
     service: float
-    gentle: float
-    warm_up: float
     rate: float
     seconds: float
 
@@ -83,7 +83,7 @@ class OverloadRun(msgspec.Struct, frozen=True, kw_only=True):
     """What became of it.
 
     Attributes:
-        base_mb: the worker's memory after the warm-up.
+        base_mb: the worker's memory after it had full batches in hand, and has nothing before it.
         sent: records a second that the generator sent.
         committed: records committed in the end, by the positions.
         memory: from the beginning of the overload on.
@@ -217,7 +217,7 @@ async def _one_worker(spec: _Spec, **processor: Any) -> AsyncIterator[tuple[Stag
 async def _capacity(spec: CapacitySpec) -> CapacityRun:
     async with _one_worker(spec, use=_SLOW, seconds=spec.service) as (stage, _):
         # More than so many handlers at a time could ever take.
-        concurrency = spec.settings.get("batch.concurrency", 32)
+        concurrency = spec.settings.get("batch.concurrency", BatchConfig().concurrency)
         most = spec.shards * concurrency / spec.service
         load = OpenLoop(stage.stream, 2 * most)
         async with _beside(load.run(Steps(_KEYS, spec.seed, most))):
@@ -231,8 +231,8 @@ async def _capacity(spec: CapacitySpec) -> CapacityRun:
 async def _overload(spec: OverloadSpec) -> OverloadRun:
     steps = Steps(_KEYS, spec.seed, spec.rate)
     async with _one_worker(spec, use=_SLOW, seconds=spec.service) as (stage, worker):
-        async with _beside(OpenLoop(stage.stream, spec.gentle).run(steps)):
-            await asyncio.sleep(spec.warm_up)
+        batch = spec.settings.get("batch.records", BatchConfig().records)
+        stage.stream.append(itertools.islice(steps, _WARM_UP_BATCHES * spec.shards * batch))
         await stage.until_caught_up(_START_S)
         watch = _Watch(stage, worker)
         base_mb = watch.memory_mb()
