@@ -63,7 +63,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """All that two reports have in common, and what they have not.
 
     Attributes:
-        only_a, only_b: figures of one side, by name.
+        only_a, only_b: figures of one side, or scenarios, by name.
         warnings: how the circumstances differ.
     """
 
@@ -151,8 +151,8 @@ def compare_reports(
             for name, figure in ours.items()
             if name in theirs
         ],
-        only_a=[name for name in ours if name not in theirs],
-        only_b=[name for name in theirs if name not in ours],
+        only_a=_only(a, b, theirs),
+        only_b=_only(b, a, ours),
         warnings=[
             f"{scenario}: {warning}"
             for scenario in a
@@ -208,6 +208,19 @@ def _growth(before: float, after: float) -> float:
 
 def _figures(reports: Mapping[str, Report]) -> dict[str, Figure]:
     return {figure.name: figure for report in reports.values() for figure in report.figures}
+
+
+def _only(
+    reports: Mapping[str, Report], others: Mapping[str, Report], known: Mapping[str, Figure]
+) -> list[str]:
+    """Return the figures that the others have not; of a scenario that they have not, its name."""
+    names = [
+        figure.name if scenario in others else scenario
+        for scenario, report in reports.items()
+        for figure in report.figures
+        if figure.name not in known
+    ]
+    return list(dict.fromkeys(names))
 
 
 def _differences(a: Report, b: Report) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +18,7 @@ from streamproc_benchmarks.statistics import Spread, spread
 __all__ = [
     "bars_table",
     "environment_lines",
+    "new_console",
     "new_table",
     "show_limit",
     "show_measured",
@@ -25,7 +28,14 @@ __all__ = [
     "show_stacked",
 ]
 
+_WIDTH: Final = 110
 _STYLES: Final[dict[Verdict, str]] = {"met": "green", "NOT met": "bold red", "not judged": "yellow"}
+
+
+def new_console() -> Console:
+    """Return a console as wide as the terminal; wide enough for every table where there is none."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDTH)
 
 
 def new_table(title: str, columns: Sequence[str], subject: str = "consumer") -> Table:

@@ -139,15 +139,16 @@ def show(found: Comparison, bound: float | None = 0.05) -> str:
     return out.getvalue()
 
 
-def test_figures_of_one_side_are_named() -> None:
-    a = speed("idle", 1) | speed("latency", 1, 2, 3)
+def test_scenarios_and_figures_of_one_side_are_named() -> None:
+    both, ours = a_figure(1, 2, 3, name="latency.speed"), a_figure(1, name="latency.ours")
+    a = speed("idle", 1) | {"latency": a_report(ours, both, scenario="latency")}
     b = speed("latency", 1, 2, 3) | speed("soak", 1)
     found = compare_reports(a, b, None)
     assert [change.name for change in found.changes] == ["latency.speed"]
-    assert (found.only_a, found.only_b) == (["idle.speed"], ["soak.speed"])
+    assert (found.only_a, found.only_b) == (["idle", "latency.ours"], ["soak"])
     text = show(found)
-    assert "only in A: idle.speed" in text
-    assert "only in B: soak.speed" in text
+    assert "only in A: idle, latency.ours" in text
+    assert "only in B: soak" in text
     assert "1-3" in text
 
 

@@ -21,13 +21,12 @@ def compare(
     ] = None,
 ) -> None:
     """Compare two reports figure by figure: better, worse, or within the spread of the rounds."""
-    from rich.console import Console
-
     from streamproc_benchmarks.compare import compare_reports, print_comparison, read_bound
     from streamproc_benchmarks.reportfile import read_reports
+    from streamproc_benchmarks.tables import new_console
 
     bound = None if fail_over is None else read_bound(fail_over)
     found = compare_reports(read_reports(a), read_reports(b), bound)
-    print_comparison(found, bound, Console())
+    print_comparison(found, bound, new_console())
     if any(change.fails for change in found.changes):
         raise typer.Exit(1)

@@ -19,13 +19,12 @@ def dedupe(
     json: JsonOption = None,
 ) -> None:
     """Measure dedupe marks in Redis: memory and round trips, for both layouts."""
-    from rich.console import Console
-
     from streamproc_benchmarks.dedupe import measure_dedupe, print_dedupe
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.tables import new_console
 
-    output, console = Output(out, json), Console()
+    output, console = Output(out, json), new_console()
     environment, found = run_loop(measure_dedupe(ids, batch))
     print_dedupe(found, console)
     report = make_report("dedupe", found, print_dedupe, environment)

@@ -24,12 +24,11 @@ def idle(
     assignments: SetOption = None,
 ) -> None:
     """Measure a worker whose shards are all quiet: CPU, memory, polls."""
-    from rich.console import Console
-
     from streamproc.settings import load_config
     from streamproc_benchmarks.idle import measure_idle, print_idle
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.tables import new_console
 
     settings = checked_settings(assignments)
     interval = load_config(None, {}, settings).read.idle_poll_interval
@@ -38,7 +37,7 @@ def idle(
             f"--seconds {seconds:g}: too short to see two polls of a shard, which are "
             f"{interval:g} s apart (read.idle_poll_interval): at least {2 * interval:g}"
         )
-    output, console = Output(out, json, judge=bars), Console()
+    output, console = Output(out, json, judge=bars), new_console()
     environment, cost = run_loop(measure_idle(shards, settle, seconds, settings))
     print_idle(cost, console)
     report = make_report("idle", cost, print_idle, environment, settings=settings)

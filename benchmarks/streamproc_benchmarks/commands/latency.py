@@ -47,15 +47,14 @@ def latency(
     assignments: SetOption = None,
 ) -> None:
     """Offer records at a fixed rate: milliseconds from when one is due to its commit."""
-    from rich.console import Console
-
     from streamproc_benchmarks.latency import print_latency
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.tables import new_console
 
     names = chosen_consumers(consumer)
     plan = latency_plan(names, rate, seconds, warm_up, rounds, shards, seed, assignments)
-    output, console = Output(out, json, judge=bars), Console()
+    output, console = Output(out, json, judge=bars), new_console()
     settings = checked_settings(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
     print_latency(found, console)

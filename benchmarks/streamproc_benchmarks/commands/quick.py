@@ -52,11 +52,10 @@ def quick(
     """Measure throughput and latency, shortly; the subcommands take their time, and judge."""
     if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
-
     from streamproc_benchmarks.latency import print_latency
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.tables import new_console
     from streamproc_benchmarks.throughput import print_throughput
     from streamproc_benchmarks.throughput_run import ThroughputPlan
 
@@ -68,7 +67,7 @@ def quick(
         capacity_rounds=1,
     )
     # A short look shows the bars; it is too short to fail anybody by them.
-    output, console = Output(out, None, judge=False), Console()
+    output, console = Output(out, None, judge=False), new_console()
     settings = checked_settings(assignments)
     environment, throughput, latency = run_loop(_measure(work, wait, limit, settings))
     print_throughput(throughput, console)

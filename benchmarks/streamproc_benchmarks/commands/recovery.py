@@ -52,11 +52,10 @@ def recovery(
     assignments: SetOption = None,
 ) -> None:
     """Disturb a group of workers under a steady load: seconds until lag is as it was."""
-    from rich.console import Console
-
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.recovery import RecoveryPlan, measure_recovery, print_recovery
     from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.tables import new_console
 
     if shards < workers:
         raise ConfigError(f"--shards {shards}: must be at least --workers {workers}")
@@ -73,7 +72,7 @@ def recovery(
         redis_away=redis_away,
         settings=settings,
     )
-    output, console = Output(out, json, judge=bars), Console()
+    output, console = Output(out, json, judge=bars), new_console()
     environment, found = run_loop(measure_recovery(plan, say))
     print_recovery(found, console)
     report = make_report(

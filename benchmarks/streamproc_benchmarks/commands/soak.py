@@ -49,8 +49,6 @@ def soak(
     assignments: SetOption = None,
 ) -> None:
     """Load a worker far over its capacity, and with hours of events: does its memory stay?"""
-    from rich.console import Console
-
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
     from streamproc_benchmarks.soak import (
@@ -61,8 +59,9 @@ def soak(
         print_overload,
         print_replay,
     )
+    from streamproc_benchmarks.tables import new_console
 
-    output, console = Output(out, None, judge=bars), Console()
+    output, console = Output(out, None, judge=bars), new_console()
     settings = checked_settings(assignments)
     reports = []
     if part != "replay":

@@ -41,15 +41,14 @@ def windows(
 
 
 def _run(measure: Callable[[], Steps], seed: int, out: Path | None, json: Path | None) -> None:
-    from rich.console import Console
-
     from streamproc_benchmarks.environment import read_environment
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.pinning import choose_cores, pin
     from streamproc_benchmarks.reportfile import make_report
     from streamproc_benchmarks.steps import print_steps
+    from streamproc_benchmarks.tables import new_console
 
-    output, console = Output(out, json), Console()
+    output, console = Output(out, json), new_console()
     cores = choose_cores()
     environment = read_environment(pinning=cores.note)
     pin(cores.consumer)

@@ -45,10 +45,9 @@ def throughput(
     assignments: SetOption = None,
 ) -> None:
     """Read a stream that was filled before: records a second, and CPU time a record."""
-    from rich.console import Console
-
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.tables import new_console
     from streamproc_benchmarks.throughput import print_throughput
     from streamproc_benchmarks.throughput_run import ThroughputPlan
 
@@ -61,7 +60,7 @@ def throughput(
         shards=shards,
         seed=seed,
     )
-    output, console = Output(out, json, judge=bars), Console()
+    output, console = Output(out, json, judge=bars), new_console()
     settings = checked_settings(assignments)
     environment, found = run_loop(_measure(plan, limit, settings))
     print_throughput(found, console)
