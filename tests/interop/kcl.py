@@ -82,8 +82,6 @@ class KclWorker:
         self._command = [
             "java",
             "-Xmx256m",
-            # The SDK speaks CBOR to Kinesis unless told otherwise; LocalKinesis speaks JSON.
-            "-Daws.cborEnabled=false",
             f"-Dlogback.configurationFile={settings}",
             "-cp",
             f"{_jars()}/*:{classes}",

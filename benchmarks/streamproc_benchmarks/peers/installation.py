@@ -154,7 +154,6 @@ class Installer:
                 "-Xms1g",
                 "-Xmx1g",
                 "-XX:+UseSerialGC",
-                "-Daws.cborEnabled=false",
                 f"-Dlogback.configurationFile={_HERE / 'KclPeer.logging.xml'}",
                 "-cp",
                 os.pathsep.join((f"{jars}{os.sep}*", str(classes))),

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
+from streamproc.testing.localkinesis import cbor
 from streamproc.testing.localkinesis.account import Account
 from streamproc.testing.localkinesis.errors import KinesisError
 from streamproc.testing.localkinesis.faults import FaultKind, Faults
-from streamproc.testing.localkinesis.operations import OPERATIONS
+from streamproc.testing.localkinesis.operations import OPERATIONS, Operation, Run
 from streamproc.testing.localkinesis.throttle import ThrottleLimits
 
 
@@ -101,20 +102,41 @@ class LocalKinesisCore:
         """Answer one request; `operation` is the API name, `body` its JSON."""
         handler = OPERATIONS.get(operation)
         if handler is None:
-            error = KinesisError("UnknownOperationException", f"Unknown operation {operation!r}.")
-            return Reply(error.status, error.body(), error.code)
+            return _unknown(operation)
+        return self._handle(operation, handler, body, handler.decode, handler.run)
+
+    def handle_cbor(self, operation: str, body: bytes) -> Reply:
+        """Answer one request in CBOR, in CBOR; takes the package cbor2."""
+        handler = OPERATIONS.get(operation)
+        if handler is None:
+            reply = _unknown(operation)
+        else:
+            reply = self._handle(operation, handler, body, handler.decode_cbor, handler.run_in_cbor)
+        if reply.error_code is None:
+            return reply
+        return reply._replace(body=cbor.encode_answer(reply.body))
+
+    def _handle(
+        self,
+        operation: str,
+        handler: Operation,
+        body: bytes,
+        decode: Callable[[bytes], Any],
+        run: Run,
+    ) -> Reply:
+        """Answer one request with `run`, or with an error in JSON."""
         try:
-            request = handler.decode(body)
-        except msgspec.MsgspecError as error:
+            request = decode(body)
+        except ValueError as error:
             refusal = KinesisError("SerializationException", f"{operation}: {error}")
             return Reply(refusal.status, refusal.body(), refusal.code)
         if not self.faults.active:
-            return self._answer(operation, request)
+            return self._answer(run, request)
         shard = handler.shard_of(self.account, request)
         delay_s, fault = self.faults.take_request_faults(operation, shard)
         if fault is None:
-            return self._answer(operation, request)._replace(delay_s=delay_s)
-        reply = self._answer(operation, request) if fault.applied else Reply(200, b"")
+            return self._answer(run, request)._replace(delay_s=delay_s)
+        reply = self._answer(run, request) if fault.applied else Reply(200, b"")
         if fault.kind is FaultKind.ERROR:
             planned = fault.error()
             reply = Reply(planned.status, planned.body(), planned.code)
@@ -133,8 +155,13 @@ class LocalKinesisCore:
             raise KinesisError(reply.error_code, answer["message"], reply.status)
         return answer
 
-    def _answer(self, operation: str, request: Any) -> Reply:
+    def _answer(self, run: Run, request: Any) -> Reply:
         try:
-            return Reply(200, OPERATIONS[operation].run(self.account, request, self.faults))
+            return Reply(200, run(self.account, request, self.faults))
         except KinesisError as error:
             return Reply(error.status, error.body(), error.code)
+
+
+def _unknown(operation: str) -> Reply:
+    error = KinesisError("UnknownOperationException", f"Unknown operation {operation!r}.")
+    return Reply(error.status, error.body(), error.code)

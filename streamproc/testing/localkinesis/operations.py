@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from streamproc.testing.localkinesis import (
+    cbor,
     consumer_operations,
     put_operations,
     read_operations,
@@ -18,36 +19,61 @@ from streamproc.testing.localkinesis import (
 from streamproc.testing.localkinesis.account import Account
 from streamproc.testing.localkinesis.faults import Faults
 
+Run = Callable[[Account, Any, Faults], bytes]
+
 _encode = msgspec.json.Encoder().encode
 
 
 class Operation:
     """One API operation.
 
-    `run` gets the account and the decoded request and returns the body of the answer; `shard_of`
-    says which shard a request is about, for faults that are limited to one.
+    `run` gets the account and the decoded request and returns the body of the answer as JSON, and
+    `run_in_cbor` as CBOR; `shard_of` says which shard a request is about, for faults that are
+    limited to one.
     """
 
     def __init__(
         self,
         request_type: type[Any],
-        run: Callable[[Account, Any, Faults], bytes],
+        run: Run,
         shard_of: Callable[[Account, Any], str | None],
+        run_in_cbor: Run | None = None,
     ) -> None:
+        self._request_type = request_type
         self._decoder = msgspec.json.Decoder(request_type)
         self.run = run
+        self.run_in_cbor = run_in_cbor or _in_cbor(run)
         self.shard_of = shard_of
 
     def decode(self, body: bytes) -> Any:
-        """Decode a request; an empty body stands for one without members."""
+        """Decode a request in JSON; an empty body stands for one without members.
+
+        Raises:
+            ValueError: it is malformed.
+        """
         return self._decoder.decode(body or b"{}")
+
+    def decode_cbor(self, body: bytes) -> Any:
+        """Decode a request in CBOR.
+
+        Raises:
+            ValueError: it is malformed.
+        """
+        return cbor.decode_request(body, self._request_type)
+
+
+def _in_cbor(run: Run) -> Run:
+    def run_in_cbor(account: Account, request: Any, faults: Faults) -> bytes:
+        return cbor.encode_answer(run(account, request, faults))
+
+    return run_in_cbor
 
 
 def _no_shard(_account: Account, _request: Any) -> str | None:
     return None
 
 
-def _encoded(operation: Callable[[Account, Any], Any]) -> Callable[[Account, Any, Faults], bytes]:
+def _encoded(operation: Callable[[Account, Any], Any]) -> Run:
     def run(account: Account, request: Any, _faults: Faults) -> bytes:
         answer = operation(account, request)
         return b"" if answer is None else _encode(answer)
@@ -115,5 +141,6 @@ OPERATIONS: dict[str, Operation] = {
         requests.GetRecords,
         _get_records,
         lambda _, request: read_operations.iterator_shard(request.shard_iterator),
+        lambda account, request, _: read_operations.get_records_in_cbor(account, request),
     ),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
-from streamproc.testing.localkinesis import errors, limits, requests, sequence, tokens
+from streamproc.testing.localkinesis import cbor, errors, limits, requests, sequence, tokens
 from streamproc.testing.localkinesis.account import READABLE, Account
 from streamproc.testing.localkinesis.shard import Shard
 from streamproc.testing.localkinesis.stream import Stream
@@ -36,11 +38,53 @@ def get_shard_iterator(account: Account, request: requests.GetShardIterator) -> 
     return {"ShardIterator": _iterator(stream, shard, position, now_ms)}
 
 
+class _Page(NamedTuple):
+    """What GetRecords answers with.
+
+    `fragments` are the records as JSON and `arrivals_ms` when each arrived; `iterator` is None, and
+    `children` is ChildShards as JSON, at a closed shard's end.
+    """
+
+    fragments: list[bytes]
+    arrivals_ms: Sequence[int]
+    iterator: str | None
+    children: str | None
+    behind_ms: int
+
+
 def get_records(account: Account, request: requests.GetRecords) -> bytes:
     """Read records from an iterator on ("GetRecords" page).
 
     The answer that reaches the end of a closed shard has a null NextShardIterator and ChildShards.
     """
+    page = _read(account, request)
+    fragments = page.fragments
+    if page.iterator is not None:
+        tail = f'],"NextShardIterator":"{page.iterator}"'
+    else:
+        tail = f'],"NextShardIterator":null,"ChildShards":{page.children}'
+    tail += f',"MillisBehindLatest":{page.behind_ms}}}'
+    if not fragments:
+        return b'{"Records":[' + tail.encode()
+    # Head and tail ride on the outermost fragments: then the join is the only copy of the body.
+    fragments[0] = b'{"Records":[' + fragments[0]
+    fragments[-1] += tail.encode()
+    return b",".join(fragments)
+
+
+def get_records_in_cbor(account: Account, request: requests.GetRecords) -> bytes:
+    """Do the same, and answer in CBOR."""
+    page = _read(account, request)
+    return cbor.encode_records(
+        page.fragments,
+        page.arrivals_ms,
+        page.iterator,
+        page.behind_ms,
+        None if page.children is None else msgspec.json.decode(page.children),
+    )
+
+
+def _read(account: Account, request: requests.GetRecords) -> _Page:
     now_ms = account.now_ms()
     limit = request.limit
     if limit is None:
@@ -61,17 +105,14 @@ def get_records(account: Account, request: requests.GetRecords) -> bytes:
         throttle.charge_read(shard.bytes_between(position, following))
     # Zero means "no new records to process at this moment", so a reader behind never sees it.
     behind_ms = 0 if following >= shard.tip else max(1, now_ms - shard.arrival_at(following))
-    if shard.is_open or following < shard.tip:
-        tail = f'],"NextShardIterator":"{_iterator(stream, shard, following, now_ms)}"'
-    else:
-        tail = f'],"NextShardIterator":null,"ChildShards":{child_shards(stream, shard)}'
-    tail += f',"MillisBehindLatest":{behind_ms}}}'
-    if not fragments:
-        return b'{"Records":[' + tail.encode()
-    # Head and tail ride on the outermost fragments: then the join is the only copy of the body.
-    fragments[0] = b'{"Records":[' + fragments[0]
-    fragments[-1] += tail.encode()
-    return b",".join(fragments)
+    goes_on = shard.is_open or following < shard.tip
+    return _Page(
+        fragments,
+        shard.arrivals_between(position, following),
+        _iterator(stream, shard, following, now_ms) if goes_on else None,
+        None if goes_on else child_shards(stream, shard),
+        behind_ms,
+    )
 
 
 def iterator_shard(iterator: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The HTTP shell around the core: `x-amz-json-1.1` over HTTP/1.1, on loopback."""
+"""The HTTP shell around the core: JSON or CBOR over HTTP/1.1, on loopback."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import msgspec
 
+from streamproc.testing.localkinesis import cbor
 from streamproc.testing.localkinesis.core import CoreSettings, LocalKinesisCore, Reply, Wire
 from streamproc.testing.localkinesis.faults import Faults
 from streamproc.testing.localkinesis.http1 import HttpConnection, Request, Response
@@ -118,8 +119,13 @@ class LocalKinesis:
         await self.stop()
 
     def _respond(self, request: Request) -> Response:
-        reply = self._reply(request)
-        headers = {"x-amzn-RequestId": next(self._request_ids), "Content-Type": _CONTENT_TYPE}
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        in_cbor = content_type == cbor.CONTENT_TYPE and cbor.why_not() is None
+        reply = self._reply(request, content_type, in_cbor)
+        headers = {
+            "x-amzn-RequestId": next(self._request_ids),
+            "Content-Type": cbor.CONTENT_TYPE if in_cbor else _CONTENT_TYPE,
+        }
         if reply.error_code is not None:
             headers["x-amzn-ErrorType"] = reply.error_code
         send_bytes = {
@@ -129,28 +135,31 @@ class LocalKinesis:
         }[reply.wire]
         return Response(reply.status, headers, reply.body, reply.delay_s, send_bytes)
 
-    def _reply(self, request: Request) -> Reply:
+    def _reply(self, request: Request, content_type: str, in_cbor: bool) -> Reply:
         if request.method == "GET" and request.path == "/health":
             return Reply(200, b'{"status":"ok"}')
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        refuse = _refuse_in_cbor if in_cbor else _refuse
         target = request.headers.get("x-amz-target", "")
         if request.method != "POST" or not target.startswith(_TARGET_PREFIX):
-            return _refuse(
+            return refuse(
                 "UnknownOperationException",
                 f"Expected POST with X-Amz-Target: {_TARGET_PREFIX}<operation>, got "
                 f"{request.method} with {target!r}.",
             )
-        if content_type not in (_CONTENT_TYPE, "application/json"):
-            return _refuse(
+        if not in_cbor and content_type not in (_CONTENT_TYPE, "application/json"):
+            why_not = cbor.why_not() if content_type == cbor.CONTENT_TYPE else None
+            takes = f"it takes {_CONTENT_TYPE} or {cbor.CONTENT_TYPE}"
+            return refuse(
                 "SerializationException",
-                f"Content type {content_type!r} is not served: it takes {_CONTENT_TYPE}.",
+                f"Content type {content_type!r} is not served: {why_not or takes}.",
             )
+        handle = self.core.handle_cbor if in_cbor else self.core.handle
         try:
-            return self.core.handle(target.removeprefix(_TARGET_PREFIX), request.body)
+            return handle(target.removeprefix(_TARGET_PREFIX), request.body)
         except Exception:
             # A defect here must reach the client as AWS's own would, not as a hung connection.
             _log.exception("LocalKinesis failed to answer %s", target)
-            return _refuse("InternalFailure", "LocalKinesis failed; see its log.", 500)
+            return refuse("InternalFailure", "LocalKinesis failed; see its log.", 500)
 
 
 async def serve(
@@ -181,3 +190,8 @@ async def serve(
 
 def _refuse(code: str, message: str, status: int = 400) -> Reply:
     return Reply(status, msgspec.json.encode({"__type": code, "message": message}), code)
+
+
+def _refuse_in_cbor(code: str, message: str, status: int = 400) -> Reply:
+    reply = _refuse(code, message, status)
+    return reply._replace(body=cbor.encode_answer(reply.body))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 from streamproc.testing.localkinesis import sequence
 from streamproc.testing.localkinesis.throttle import ShardThrottle
@@ -127,6 +128,10 @@ class Shard:
     def arrival_at(self, position: int) -> int:
         """Return the arrival time in ms of the record at `position`."""
         return self._arrivals[position - self._trimmed]
+
+    def arrivals_between(self, start: int, stop: int) -> Sequence[int]:
+        """Return the arrival times in ms of the records in [start, stop)."""
+        return self._arrivals[start - self._trimmed : stop - self._trimmed]
 
     def position_at_time(self, time_ms: int) -> int:
         """Return the position of the first record that arrived at or after `time_ms`."""
