@@ -41,6 +41,7 @@ _FIELDS: Final[tuple[tuple[str, str, Better], ...]] = (
     ("offered", "records/s", "more"),
     ("achieved", "records/s", "more"),
 )
+_SENT_SHARE = 0.98
 _SLACK_SHARE = 0.05
 _SLACK_S = 1.0
 # Far below a group's 10 ms, far above what adding up seconds costs in precision.
@@ -175,7 +176,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
                 limit=self.poll_interval * 1000 + above,
                 unit="ms",
                 values=[getattr(one, f"{name}_ms") for one in rounds],
-                unjudged=_not_its_own(self.capacity.get(_JUDGED, ())),
+                unjudged=_not_its_own(self.capacity.get(_JUDGED, ())) or _not_sent(rounds),
             )
             for name, above in _ABOVE_POLL_MS.items()
         ]
@@ -320,6 +321,14 @@ def _not_reached(rounds: Sequence[LatencyRound]) -> str:
         f"rounds (sent {worst.sent:,.0f}/s, achieved {worst.achieved:,.0f}/s); its latency grows "
         "with the length of the run"
     )
+
+
+def _not_sent(rounds: Sequence[LatencyRound]) -> str:
+    behind = [one for one in rounds if one.sent < _SENT_SHARE * one.offered]
+    if not behind:
+        return ""
+    least = min(one.sent for one in behind)
+    return f"the generator sent only {least:,.0f}/s in {len(behind)} of {len(rounds)} rounds"
 
 
 def _not_its_own(runs: Sequence[Capacity]) -> str:

@@ -29,7 +29,16 @@ from streamproc_benchmarks.processes import announce
 from streamproc_benchmarks.server import redis_version
 from streamproc_benchmarks.stage import Stage, StageError, StageWorker, open_stage
 
-__all__ = ["CapacityRun", "OverloadRun", "OverloadSpec", "ReplayRun", "ReplaySpec", "SoakDone"]
+__all__ = [
+    "CapacityRun",
+    "CapacitySpec",
+    "OverloadRun",
+    "OverloadSpec",
+    "ReplayRun",
+    "ReplaySpec",
+    "SoakDone",
+    "SoakSpec",
+]
 
 _KEYS: Final = 1_000
 _START_S: Final = 60.0
@@ -42,7 +51,7 @@ _QUICK: Final = "streamproc_benchmarks.effects:EffectsProcessor"
 _RUN_UP_SHARE: Final = 1 / 3
 
 
-class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class SoakSpec(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What all runs have in common.
 
     Attributes:
@@ -58,7 +67,7 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     settings: dict[str, Any] = {}
 
 
-class CapacitySpec(_Spec, frozen=True, kw_only=True, tag=True):
+class CapacitySpec(SoakSpec, frozen=True, kw_only=True, tag=True):
     """How much a worker does whose handler waits `service` seconds, with more than it can take."""
 
     service: float
@@ -71,7 +80,7 @@ class CapacityRun(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
 
 
-class OverloadSpec(_Spec, frozen=True, kw_only=True, tag=True):
+class OverloadSpec(SoakSpec, frozen=True, kw_only=True, tag=True):
     """Offer `rate` records a second for `seconds`, after some full batches to warm up."""
 
     service: float
@@ -99,7 +108,7 @@ class OverloadRun(msgspec.Struct, frozen=True, kw_only=True):
     server_mb: float
 
 
-class ReplaySpec(_Spec, frozen=True, kw_only=True, tag=True):
+class ReplaySpec(SoakSpec, frozen=True, kw_only=True, tag=True):
     """Keep `ahead` records ready for the worker until it has done `events`.
 
     Attributes:
@@ -203,7 +212,7 @@ async def _beside(*running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _one_worker(spec: _Spec, **processor: Any) -> AsyncIterator[tuple[Stage, StageWorker]]:
+async def _one_worker(spec: SoakSpec, **processor: Any) -> AsyncIterator[tuple[Stage, StageWorker]]:
     with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as directory:
         async with open_stage(
             Path(directory), spec.shards, spec.worker_core, spec.settings, durable=False

@@ -119,6 +119,12 @@ def test_the_bars_are_the_poll_interval_and_little_more() -> None:
     assert bars(good, share=None) == [], "at another rate than half the capacity there is no bar"
 
 
+def test_what_the_generator_did_not_send_judges_nobody() -> None:
+    behind = latency_round(offered(sent_after=5.0), consumed(delay=0.3), warm_up=1.0)
+    assert [bar.verdict for bar in bars(behind)] == ["not judged"] * 2
+    assert "sent only 80/s in 1 of 1 rounds" in bars(behind)[0].unjudged
+
+
 def test_rounds_are_merged_into_one_curve() -> None:
     quick = latency_round(offered(), consumed(delay=0.1), warm_up=1.0)
     slow = latency_round(offered(), consumed(delay=0.3), warm_up=1.0)

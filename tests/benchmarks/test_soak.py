@@ -11,7 +11,9 @@ import pytest
 
 from streamproc_benchmarks.effects import Effects
 from streamproc_benchmarks.memory import Growth, Memory
-from streamproc_benchmarks.soak import Overload, Replay, decoded_share, required_effects
+from streamproc_benchmarks.overload import Overload, decoded_share
+from streamproc_benchmarks.replay import Replay
+from streamproc_benchmarks.soak import require_effects
 from streamproc_benchmarks.verification import CountsWrong
 from tests.benchmarks.running import run
 
@@ -111,9 +113,9 @@ def test_a_load_that_set_the_pace_is_called_that() -> None:
 def test_a_committed_record_without_its_one_effect_shows_no_figure(
     effects: Effects, committed: int
 ) -> None:
-    required_effects("soak", EFFECTS, 80)
+    require_effects("soak", EFFECTS, 80)
     with pytest.raises(CountsWrong, match="no figure"):
-        required_effects("soak", effects, committed)
+        require_effects("soak", effects, committed)
 
 
 @linux

@@ -50,15 +50,9 @@ def soak(
 ) -> None:
     """Load a worker far over its capacity, and with hours of events: does its memory stay?"""
     from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.overload import OverloadPlan, measure_overload, print_overload
+    from streamproc_benchmarks.replay import ReplayPlan, measure_replay, print_replay
     from streamproc_benchmarks.reportfile import make_report
-    from streamproc_benchmarks.soak import (
-        OverloadPlan,
-        ReplayPlan,
-        measure_overload,
-        measure_replay,
-        print_overload,
-        print_replay,
-    )
     from streamproc_benchmarks.tables import new_console
 
     output, console = Output(out, None, judge=bars), new_console()
