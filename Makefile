@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: fraud-acceptance demo test conformance simulate simulate-mutations simulate-scale inventory crash-campaign model-test dynamodb kcl-interop check lint types bench lock clean
+.PHONY: fraud-acceptance demo test conformance simulate simulate-mutations simulate-scale inventory crash-campaign model-test dynamodb kcl-interop peers check lint types bench lock clean
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -83,6 +83,10 @@ fraud-acceptance: $(STAMP)
 	$(BIN)/streamproc fraud evaluate
 	$(BIN)/streamproc fraud evaluate --shards 4
 	$(BIN)/streamproc fraud evaluate --bucketed --duplicates 0.1
+
+# The benchmark's real peers, installed into the user's cache; KCL only where there is a JDK.
+peers: $(STAMP)
+	STREAMPROC_PEERS=1 $(BIN)/python -m pytest tests/benchmarks/test_peers_real.py $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ ConsumerOption = Annotated[
     list[str] | None,
     typer.Option(
         "--consumer",
-        help="plain, typed, leased, noop, fraud or inventory; repeatable. [default: all]",
+        help="plain, typed, leased, noop, fraud or inventory; repeatable. All by default.",
     ),
 ]
 AgainstOption = Annotated[

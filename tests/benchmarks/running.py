@@ -9,11 +9,14 @@ import sys
 BENCH = (sys.executable, "-m", "streamproc.cli.main", "bench")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, timeout: float = 100, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it for at most `timeout` seconds, with variables that differ from this process's."""
     return subprocess.run(
         [*BENCH, *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
-        env=os.environ | {"COLUMNS": "120"},
+        timeout=timeout,
+        env=os.environ | {"COLUMNS": "120"} | environment,
     )

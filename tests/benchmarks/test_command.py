@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamproc_benchmarks.histogram import LatencyHistogram
-
-BENCH = (sys.executable, "-m", "streamproc.cli.main", "bench")
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*BENCH, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env=os.environ | {"COLUMNS": "120"} | environment,
-    )
+from tests.benchmarks.running import run
 
 
 @pytest.mark.process

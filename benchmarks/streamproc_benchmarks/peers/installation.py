@@ -147,12 +147,13 @@ class Installer:
         version = (await self._run([java, "-version"])).output.partition("\n")[0]
         return Prepared(
             peer="kcl",
-            # One core is all it is given: the serial collector works without helpers there, and
-            # the heap has room for what KCL reads ahead of each shard.
+            # One core is all it is given: the serial collector works without helpers there. The
+            # heap has room for what KCL reads ahead of each shard, so that little is copied.
             command=[
                 java,
-                "-Xms1g",
-                "-Xmx1g",
+                "-Xms2g",
+                "-Xmx2g",
+                "-Xmn1200m",
                 "-XX:+UseSerialGC",
                 f"-Dlogback.configurationFile={_HERE / 'KclPeer.logging.xml'}",
                 "-cp",

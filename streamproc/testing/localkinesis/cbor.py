@@ -3,7 +3,7 @@
 The same members as in JSON, with two differences: blobs are byte strings, and timestamps are tag 1
 around whole *milliseconds*, although the tag means seconds (RFC 8949, section 3.4.2;
 aws-sdk-java-v2 #4661). Answers are made from the JSON ones, except that of GetRecords, whose
-records are put together here: a general encoder would take several times as long for them.
+records are put together here: a general encoder would take more than twice as long for them.
 
 It takes the package cbor2, which is loaded when the first such request comes.
 """
