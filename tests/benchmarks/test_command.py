@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from streamproc_benchmarks.histogram import LatencyHistogram
+from streamproc_benchmarks.reportfile import write_report
+from tests.benchmarks.making import a_figure, a_report
 from tests.benchmarks.running import run
 
 
@@ -88,7 +90,7 @@ def test_without_a_rate_half_the_measured_capacity_is_offered(tmp_path: Path) ->
 
 
 @pytest.mark.process
-def test_a_throughput_run_leaves_a_page_and_can_be_compared(tmp_path: Path) -> None:
+def test_a_throughput_run_leaves_a_page(tmp_path: Path) -> None:
     directory = tmp_path / "a"
     done = run(
         *("throughput", "--records", "2000", "--rounds", "1", "--shards", "2", "--no-bars"),
@@ -105,47 +107,21 @@ def test_a_throughput_run_leaves_a_page_and_can_be_compared(tmp_path: Path) -> N
     page = (directory / "index.html").read_text()
     assert page.count("<svg") == 2
     assert page.count("</html>") == 1
-    same = run("compare", str(directory), str(directory), "--fail-over", "5%")
-    assert same.returncode == 0, same.stderr
-    assert "only in" not in same.stdout
-    for figure in report["figures"]:
-        figure["values"] = [value / 2 for value in figure["values"]]
-    slower = tmp_path / "slower.json"
-    slower.write_text(json.dumps(report))
-    worse = run("compare", str(directory), str(slower), "--fail-over", "5%")
-    assert worse.returncode == 1, worse.stderr
-    assert "-50.0%" in worse.stdout
-    assert run("compare", str(slower), str(directory), "--fail-over", "0.05").returncode == 0
-    absent = run("compare", str(directory), str(tmp_path / "none.json"))
-    assert absent.returncode == 2
+
+
+def test_the_exit_code_tells_how_two_reports_compare(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after.json"
+    before.mkdir()
+    write_report(a_report(a_figure(100, 101)), before / "throughput.json")
+    write_report(a_report(a_figure(50, 51)), after)
+    worse = run("compare", str(before), str(after), "--fail-over", "5%")
+    assert (worse.returncode, worse.stderr) == (1, "")
+    assert "-49.8%" in worse.stdout
+    better = run("compare", str(after), str(before), "--fail-over", "0.05")
+    assert (better.returncode, better.stderr) == (0, "")
+    absent = run("compare", str(before), str(tmp_path / "none.json"))
+    assert (absent.returncode, absent.stdout) == (2, "")
     assert "none.json: cannot be read" in absent.stderr
-
-
-def test_a_peer_that_cannot_run_is_reported_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    done = run(
-        *("throughput", "--records", "6000", "--rounds", "1", "--shards", "2"),
-        *("--consumer", "leased", "--against", "aiobotocore,kcl", "--json", str(path)),
-        PATH=str(tmp_path),
-        XDG_CACHE_HOME=str(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())
-    assert "kcl: NOT run: java is not on PATH" in said
-    found = json.loads(path.read_text())["result"]
-    assert found["not_run"].keys() == {"kcl"}
-    assert found["rounds"].keys() == {"plain", "leased"}
-    (one,) = found["rounds"]["leased"]
-    assert 1_200 <= one["records"] <= 6_000, "warm-up and end are left out"
-    assert not (tmp_path / "streamproc").exists(), "nothing was downloaded"
-
-
-@pytest.mark.process
-def test_an_unknown_peer_is_named() -> None:
-    done = run("throughput", "--against", "kcl,flink")
-    assert done.returncode != 0
-    assert "flink" in done.stderr
-    assert "async-kinesis" in done.stderr
 
 
 @pytest.mark.process
