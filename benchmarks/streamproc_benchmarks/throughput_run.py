@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,10 +15,13 @@ from streamproc_benchmarks.progress import Consumed
 from streamproc_benchmarks.rounds import Say, interleaved
 from streamproc_benchmarks.runs import Bench, check, workload_of
 from streamproc_benchmarks.throughput import Throughput, ThroughputRound
-from streamproc_benchmarks.verification import Verdict
+from streamproc_benchmarks.verification import CountsWrong, Verdict
 from streamproc_benchmarks.workloads import WorkloadName
 
 __all__ = ["ThroughputPlan", "measure_throughput", "throughput_round"]
+
+# The end of what a process wrote says why it ended.
+_REASON_SHOWN: Final = 400
 
 
 class ThroughputPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +74,12 @@ async def measure_throughput(
         published = filled[workload_of(consumer)]
         try:
             rounds[consumer].append(await _run(bench, plan, consumer, published))
-        except ChildFailed as failure:
+        except (ChildFailed, CountsWrong) as failure:
             if consumer not in prepared:
                 raise
             say(f"{consumer}: {failure}")
-            not_run[consumer] = f"failed in round {number}: {failure}"
+            shown = " ".join(str(failure).split())[-_REASON_SHOWN:]
+            not_run[consumer] = f"failed in round {number}: {shown}"
             del rounds[consumer]
     return Throughput(
         records=plan.records,
