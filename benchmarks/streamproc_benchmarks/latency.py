@@ -282,7 +282,10 @@ def print_latency(found: Latency, console: Console) -> None:
     table = new_table(
         f"Latency from due time to commit: {found.seconds:g} s, {found.shards} shards, "
         f"{len(next(iter(found.rounds.values())))} rounds",
-        ("capacity/s", "offered/s", "achieved/s", "p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms"),
+        (
+            *("capacity/s", "offered/s", "sent/s", "achieved/s"),
+            *("p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms"),
+        ),
     )
     for consumer, rounds in found.rounds.items():
         capacity = found.capacity.get(consumer, ())
@@ -292,6 +295,7 @@ def print_latency(found: Latency, console: Console) -> None:
             consumer,
             Text(f"{shown}\nthe server's", style="yellow") if bound else shown,
             show_number(rounds[0].offered),
+            show_spread([one.sent for one in rounds]),
             Text(
                 show_spread([one.achieved for one in rounds]),
                 style="" if all(one.reached for one in rounds) else "bold red",

@@ -204,10 +204,11 @@ async def measure_recovery(plan: RecoveryPlan, say: Say) -> tuple[Environment, R
 
 def print_recovery(found: Recovery, console: Console) -> None:
     """Print one row an event."""
-    counts = {len(rounds) for rounds in found.rounds.values()}
+    everything = [one for rounds in found.rounds.values() for one in rounds]
     table = new_table(
-        f"Recovery: {found.workers} workers, {found.shards} shards, {found.rate:,.0f} records/s, "
-        f"{max(counts)} rounds",
+        f"Recovery: {found.workers} workers, {found.shards} shards, "
+        f"{len(next(iter(found.rounds.values())))} rounds; offered {found.rate:,.0f} records/s, "
+        f"sent {min(one.sent for one in everything):,.0f}/s at least",
         ("first commit, s", "lag is back, s", "lag before", "peak lag", "came again"),
         subject="event",
     )
@@ -221,7 +222,7 @@ def print_recovery(found: Recovery, console: Console) -> None:
             show_spread([one.redelivered for one in rounds], ",.0f"),
         )
     console.print(table)
-    published = sum(one.published for rounds in found.rounds.values() for one in rounds)
+    published = sum(one.published for one in everything)
     took = [one.took_s for one in found.rounds.get("redis", ())]
     away = f" Redis was away for {spread(took).median:.2f} s." if took else ""
     console.print(
