@@ -19,7 +19,16 @@ from streamproc import Context, Event, Processor, StateReader, on
 from streamproc.testing.localkinesis.prepared import PreparedRecord, prepare_record
 from streamproc_benchmarks.workloads import EVENT_BYTES
 
-__all__ = ["Effects", "EffectsProcessor", "Seen", "SlowEffectsProcessor", "Step", "Steps", "judge"]
+__all__ = [
+    "Effects",
+    "EffectsProcessor",
+    "Seen",
+    "SlowEffectsProcessor",
+    "Step",
+    "Steps",
+    "judge",
+    "read_seen",
+]
 
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 

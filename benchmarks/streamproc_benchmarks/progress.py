@@ -84,14 +84,6 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
             shards.setdefault(batch.shard, []).extend(batch.sequences)
         return shards
 
-    def done_at(self) -> dict[tuple[str, str], float]:
-        """Return when each record was done first, by shard and sequence number."""
-        times: dict[tuple[str, str], float] = {}
-        for batch in self.batches:
-            for sequence in batch.sequences:
-                times.setdefault((batch.shard, sequence), batch.at)
-        return times
-
 
 class Progress:
     """Notes the beginning, each batch and the end.

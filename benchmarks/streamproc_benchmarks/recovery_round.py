@@ -20,7 +20,7 @@ from streamproc_benchmarks.open_loop import OpenLoop
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
 from streamproc_benchmarks.server import redis_version
-from streamproc_benchmarks.stage import Stage, StageError, open_stage
+from streamproc_benchmarks.stage import Stage, StageError, beside, open_stage
 
 __all__ = ["EVENTS", "EventName", "Round", "RoundDone", "RoundSpec"]
 
@@ -106,6 +106,16 @@ class _Event(msgspec.Struct, kw_only=True):
             resumed_at=self.through if self.resumes else None,
         )
 
+    def require_within(self, limit: float, stage: Stage) -> None:
+        """Give up once it has been longer than `limit` seconds.
+
+        Raises:
+            StageError: it has.
+        """
+        if time.monotonic() - self.began > limit:
+            logs = "\n".join(worker.process.tail() for worker in stage.workers)
+            raise StageError(f"lag was not back within {limit:g} s of the event\n{logs}")
+
 
 async def _end_one(stage: Stage, how: signal.Signals) -> _Event:
     victim = stage.workers[0]
@@ -167,16 +177,15 @@ async def _round(spec: RoundSpec, directory: Path) -> Round:
         await stage.until_shared(_START_S)
         calm_collector()
         load = OpenLoop(stage.stream, spec.rate)
-        offering = asyncio.create_task(load.run(steps))
-        await asyncio.sleep(spec.settle / 2)
-        # The first seconds of the load warm the workers up; they are not what is normal.
-        watching = asyncio.create_task(stage.watch(_SAMPLE_S))
-        await asyncio.sleep(spec.settle)
-        event = await _EVENTS[spec.event](stage, spec)
-        recovered = await _until_well(stage, event, spec.limit)
-        for task in (offering, watching):
-            task.cancel()
-        await asyncio.wait([offering, watching])
+        async with beside(load.run(steps), stage.watch(_SAMPLE_S)) as wait:
+            await wait(spec.settle / 2)
+            # The first seconds of the load warm the workers up; they are not what is normal.
+            stage.samples.clear()
+            await wait(spec.settle)
+            event = await _EVENTS[spec.event](stage, spec)
+            while (recovered := event.judged(stage.samples)) is None:
+                await wait(_LOOK_S)
+                event.require_within(spec.limit, stage)
         await stage.until_caught_up(spec.limit)
         return Round(
             redis_server=await redis_version(stage.store.url),
@@ -189,15 +198,6 @@ async def _round(spec: RoundSpec, directory: Path) -> Round:
             at=[sample.at - event.began for sample in stage.samples],
             lag=[sample.lag for sample in stage.samples],
         )
-
-
-async def _until_well(stage: Stage, event: _Event, limit: float) -> Recovered:
-    while (recovered := event.judged(stage.samples)) is None:
-        if time.monotonic() - event.began > limit:
-            logs = "\n".join(worker.process.tail() for worker in stage.workers)
-            raise StageError(f"lag was not back within {limit:g} s of the event\n{logs}")
-        await asyncio.sleep(_LOOK_S)
-    return recovered
 
 
 async def _play(spec: RoundSpec) -> None:

@@ -73,8 +73,6 @@ class Delete(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 class Carried(msgspec.Struct, frozen=True):
     """The servers' answer to a line, once it is done."""
 
-    out: bool = True
-
 
 async def redis_version(url: str) -> str:
     """Return what the Redis server calls itself, such as ``valkey 9.1.2``."""

@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from streamproc_benchmarks.open_loop import OpenLoop
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
 from streamproc_benchmarks.server import redis_version
-from streamproc_benchmarks.stage import Stage, StageError, StageWorker, open_stage
+from streamproc_benchmarks.stage import Stage, StageError, StageWorker, beside, open_stage
 
 __all__ = [
     "CapacityRun",
@@ -146,8 +146,6 @@ class ReplayRun(msgspec.Struct, frozen=True, kw_only=True):
 class SoakDone(msgspec.Struct, frozen=True):
     """The line that tells the parent that the result is written."""
 
-    written: bool = True
-
 
 class _Watch:
     """Samples of the worker's memory beside the stage's samples."""
@@ -197,21 +195,6 @@ class _Watch:
 
 
 @contextlib.asynccontextmanager
-async def _beside(*running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Let them run during the context; one that fails ends it with its error."""
-    tasks = [asyncio.create_task(each) for each in running]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-
-@contextlib.asynccontextmanager
 async def _one_worker(spec: SoakSpec, **processor: Any) -> AsyncIterator[tuple[Stage, StageWorker]]:
     with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as directory:
         async with open_stage(
@@ -229,10 +212,10 @@ async def _capacity(spec: CapacitySpec) -> CapacityRun:
         concurrency = spec.settings.get("batch.concurrency", BatchConfig().concurrency)
         most = spec.shards * concurrency / spec.service
         load = OpenLoop(stage.stream, 2 * most)
-        async with _beside(load.run(Steps(_KEYS, spec.seed, most))):
-            await asyncio.sleep(spec.seconds * _RUN_UP_SHARE)
+        async with beside(load.run(Steps(_KEYS, spec.seed, most))) as wait:
+            await wait(spec.seconds * _RUN_UP_SHARE)
             begun = await stage.look()
-            await asyncio.sleep(spec.seconds * (1 - _RUN_UP_SHARE))
+            await wait(spec.seconds * (1 - _RUN_UP_SHARE))
             ended = await stage.look()
         return CapacityRun(rate=(ended.committed - begun.committed) / (ended.at - begun.at))
 
@@ -246,8 +229,8 @@ async def _overload(spec: OverloadSpec) -> OverloadRun:
         watch = _Watch(stage, worker)
         base_mb = watch.memory_mb()
         load = OpenLoop(stage.stream, spec.rate)
-        async with _beside(load.run(steps), watch.run()):
-            await asyncio.sleep(spec.seconds)
+        async with beside(load.run(steps), watch.run()) as wait:
+            await wait(spec.seconds)
         await stage.end_worker(worker, signal.SIGTERM)
         return OverloadRun(
             redis_server=await redis_version(stage.store.url),

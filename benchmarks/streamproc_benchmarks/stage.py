@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from streamproc_benchmarks.demo.fleet import Fleet, Process, child_environment
 from streamproc_benchmarks.effects import Effects, Steps, judge, read_seen
 from streamproc_benchmarks.lag import Sample
 
-__all__ = ["GROUP", "STREAM", "Stage", "StageError", "StageWorker", "open_stage"]
+__all__ = ["GROUP", "STREAM", "Stage", "StageError", "StageWorker", "beside", "open_stage"]
 
 GROUP: Final = "bench"
 STREAM: Final = "steps"
@@ -239,7 +239,9 @@ class Stage:
         """Return what became of the records, by the states in Redis."""
         return judge(steps.sent, await read_seen(self.store.url, GROUP), all_of_it=all_of_it)
 
-    async def _until(self, condition: Any, limit: float, what: str) -> None:
+    async def _until(
+        self, condition: Callable[[], Awaitable[bool]], limit: float, what: str
+    ) -> None:
         deadline = time.monotonic() + limit
         while not await condition():
             for worker in self.workers:
@@ -258,6 +260,30 @@ class Stage:
         if position.is_end:
             return int(epoch), tips[shard]
         return int(epoch), self.stream.position_after(position.sequence)
+
+
+@asynccontextmanager
+async def beside(
+    *running: Coroutine[Any, Any, None],
+) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+    """Let them run during the context, which gets a function to wait for some seconds with.
+
+    Waiting ends at once with the error of one that fails.
+    """
+    tasks = [asyncio.create_task(each) for each in running]
+
+    async def wait(seconds: float) -> None:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when="FIRST_COMPLETED")
+        for task in done:
+            task.result()
+            raise StageError(f"{task.get_coro()} ended although it was still needed")
+
+    try:
+        yield wait
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
