@@ -64,6 +64,11 @@ class Line(msgspec.Struct, array_like=True, gc=False):
         return max(self.returned - self.shipped, 0)
 
     @property
+    def may_contradict(self) -> bool:
+        """Whether it is worth a look if more was closed or returned than can be; seldom."""
+        return self.returned > 0 or self.cancelled + self.shipped > self.placed
+
+    @property
     def is_settled(self) -> bool:
         """Whether the order arrived and nothing of the line is left to do."""
         return self.placed > 0 and self.placed <= self.cancelled + self.shipped

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
 __all__ = [
+    "WORDINGS",
     "Adjusted",
     "Arrived",
     "Cancelled",
@@ -26,9 +29,8 @@ __all__ = [
     "Returned",
     "Shipped",
     "Transit",
+    "Wording",
     "line_key",
-    "subject",
-    "what",
 ]
 
 Bucket = Literal["available", "damaged", "quality_control"]
@@ -198,29 +200,35 @@ Change = (
 )
 
 
-_SUBJECTS: dict[type, str | None] = {
-    kind: next(
-        (
-            name
-            for name in ("line", "transfer", "reservation", "reason")
-            if name in kind.__struct_fields__
-        ),
-        None,
+class Wording(NamedTuple):
+    """What a kind of change is called, and how to read off one what the ledger tells.
+
+    Attributes:
+        what: its name, such as ``shipped``.
+        why: gives the line, transfer, reservation or reason that it is about; else nothing.
+        units: gives the quantity; 0 where there is none.
+        who: gives who did it; None where nobody is named.
+    """
+
+    what: str
+    why: Callable[[Any], str]
+    units: Callable[[Any], int]
+    who: Callable[[Any], str | None]
+
+
+def _wording(kind: type[_Change]) -> Wording:
+    fields = kind.__struct_fields__
+    subject = next((f for f in ("line", "transfer", "reservation", "reason") if f in fields), None)
+    return Wording(
+        str(kind.__struct_config__.tag),
+        (lambda change: "") if subject is None else attrgetter(subject),
+        attrgetter("quantity") if "quantity" in fields else lambda change: 0,
+        attrgetter("who") if "who" in fields else lambda change: None,
     )
-    for kind in get_args(Change)
-}
-_TAGS: dict[type, str] = {kind: kind.__struct_config__.tag for kind in get_args(Change)}
 
 
-def what(change: Change) -> str:
-    """Return the name of a change, such as ``shipped``."""
-    return _TAGS[type(change)]
-
-
-def subject(change: Change) -> str:
-    """Return the line, transfer, reservation or reason that a change is about; else nothing."""
-    name = _SUBJECTS[type(change)]
-    return "" if name is None else getattr(change, name)
+WORDINGS: Final = {kind: _wording(kind) for kind in get_args(Change)}
+"""By kind of change."""
 
 
 def line_key(order_id: str, line_id: str) -> str:

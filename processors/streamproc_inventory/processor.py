@@ -419,7 +419,8 @@ class InventoryProcessor(Processor[Stock]):
     ) -> None:
         states, kind, time_ms = ctx.states, type(event).__event_type__, self._time_ms(ctx)
         for key, at_stock in changes.items():
-            self._check_location(key[1])
+            if self._locations:
+                self._check_location(key[1])
             self._take_at(key, states[key], at_stock, kind, time_ms, ctx)
 
     def _take_at(
@@ -456,16 +457,17 @@ class InventoryProcessor(Processor[Stock]):
         """Emit the ledger, the findings and the alerts of what was done to a stock."""
         sku, location_id = key
         text = f"{sku}|{location_id}"
+        emit, has_ledger = ctx.emit, self._ledger
         for entry in outcome.entries:
-            if self._ledger:
-                ctx.emit(ledger_entry(sku, location_id, entry), key=text)
+            if has_ledger:
+                emit(ledger_entry(sku, location_id, entry), key=text)
             if type(entry.change) is c.Counted and not entry.note:
                 self._drift.note(sku, location_id, drift_of(outcome, entry.event_id))
         for finding in outcome.findings:
-            ctx.emit(notice_of(sku, location_id, finding, stock, outcome), key=text)
+            emit(notice_of(sku, location_id, finding, stock, outcome), key=text)
         if stock.available != before:
             for alert in crossings(stock, sku, location_id, before, self._low, self._rearm):
-                ctx.emit(alert, key=text)
+                emit(alert, key=text)
         if outcome.expiries or outcome.ended:
             self._keep_expiries(sku, location_id, outcome, ctx)
         if outcome.gap or outcome.filled or had_parked:

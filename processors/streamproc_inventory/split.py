@@ -32,6 +32,8 @@ LARGEST_QUANTITY: Final = 1_000_000_000
 MOST_PARTS: Final = 500
 """Lines, and parts of kits, in one event: each is a state that a transaction loads and writes."""
 
+_FEW_LINES: Final = 10
+
 StockKey = tuple[str, str]
 """(sku, location): the sku first, so that all stocks of one item lie together."""
 
@@ -41,8 +43,8 @@ LineChange = tuple[Change, int | None]
 
 def stocks_of_lines(lines: Sequence[OrderLine]) -> list[StockKey]:
     """Return the stocks of an order's lines; none if they are too many, for `split_lines`."""
-    if len(lines) == 1 and not lines[0].components:
-        return [(lines[0].sku, lines[0].location_id)]
+    if _are_plain(lines):
+        return [(line.sku, line.location_id) for line in lines]
     if _are_too_many(lines):
         return []
     return [
@@ -73,11 +75,14 @@ def split_lines(
         raise Reject("no-order")
     if not lines:
         raise Reject("no-lines")
-    if len(lines) == 1 and not lines[0].components:
-        line = lines[0]
-        _check_line(line)
-        change = change_of(line_key(order_id, line.line_id), line.quantity, line)
-        return {(line.sku, line.location_id): [(change, line.sequence)]}
+    if _are_plain(lines):
+        changes = {}
+        for line in lines:
+            _check_line(line)
+            change = change_of(line_key(order_id, line.line_id), line.quantity, line)
+            changes[line.sku, line.location_id] = [(change, line.sequence)]
+        if len(changes) == len(lines):
+            return changes  # nearly always; else some of them are to be added up
     if _are_too_many(lines):
         raise Reject("too-many-parts")
     units: dict[StockKey, dict[str, tuple[int, OrderLine]]] = {}
@@ -127,12 +132,13 @@ def check_stock(sku: str, location_id: str) -> None:
     Raises:
         Reject: it has none, or it has characters that cannot be printed.
     """
+    if sku and location_id and sku.isprintable() and location_id.isprintable():
+        return
     if not sku:
         raise Reject("no-sku")
     if not location_id:
         raise Reject("no-location")
-    check_name(sku)
-    check_name(location_id)
+    raise Reject("unprintable-name")
 
 
 def check_name(name: str) -> None:
@@ -170,7 +176,8 @@ def milliseconds(moment: datetime) -> int:
 
 def _check_line(line: OrderLine) -> None:
     check_stock(line.sku, line.location_id)
-    check_quantity(line.quantity)
+    if not 0 < line.quantity <= LARGEST_QUANTITY:
+        check_quantity(line.quantity)
     if not line.line_id:
         raise Reject("no-line")
     if line.sequence is not None:
@@ -178,6 +185,11 @@ def _check_line(line: OrderLine) -> None:
             raise Reject("kit-with-sequence")
         if line.sequence < 1:
             raise Reject("sequence-not-positive")
+
+
+def _are_plain(lines: Sequence[OrderLine]) -> bool:
+    """Whether there are few lines, and none of a kit."""
+    return len(lines) <= _FEW_LINES and not any([line.components for line in lines])  # noqa: C419
 
 
 def _are_too_many(lines: Sequence[OrderLine]) -> bool:

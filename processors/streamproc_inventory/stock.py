@@ -476,8 +476,9 @@ class Stock(msgspec.Struct):
         if line is None:
             self._make_room(limits)
             return Line()
-        book.over_closed -= line.over_closed
-        book.over_returned -= line.over_returned
+        if line.may_contradict:
+            book.over_closed -= line.over_closed
+            book.over_returned -= line.over_returned
         return line
 
     def _keep(
@@ -492,9 +493,15 @@ class Stock(msgspec.Struct):
                 outcome.waits = True
         else:
             book.lines.pop(key, None)
-            book.settled[key] = line
-            while len(book.settled) > limits.settled_lines:
-                del book.settled[next(iter(book.settled))]
+            settled = book.settled
+            settled[key] = line
+            while len(settled) > limits.settled_lines:
+                del settled[next(iter(settled))]
+        if line.may_contradict:
+            self._tell_contradictions(key, line, outcome)
+
+    def _tell_contradictions(self, key: str, line: Line, outcome: Outcome) -> None:
+        book = self.book
         if over := line.over_closed:
             book.over_closed += over
             text = f"{line.placed} placed, {line.cancelled} cancelled, {line.shipped} shipped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamproc import Event
 from streamproc_inventory import changes as c
+from streamproc_inventory.changes import WORDINGS
 from streamproc_inventory.notices import CountMismatch, InventoryAnomaly, LedgerEntry
 from streamproc_inventory.stock import Entry, Finding, Outcome, Stock
 
@@ -13,18 +14,19 @@ __all__ = ["drift_of", "ledger_entry", "notice_of"]
 def ledger_entry(sku: str, location_id: str, entry: Entry) -> LedgerEntry:
     """Return a change as it stands in the ledger."""
     change = entry.change
+    what, why, units, who = WORDINGS[type(change)]
     return LedgerEntry(
         sku=sku,
         location_id=location_id,
         version=entry.version,
-        what=c.what(change),
+        what=what,
         event_id=entry.event_id,
         event_type=entry.event_type,
-        units=getattr(change, "quantity", 0),
+        units=units(change),
         before=entry.before,
         after=entry.after,
-        why=c.subject(change),
-        who=getattr(change, "who", None),
+        why=why(change),
+        who=who(change),
         note=entry.note,
     )
 

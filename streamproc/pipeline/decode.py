@@ -272,17 +272,18 @@ def make_call(target: Target, event: Any, cells: dict[str, StateCell], cache: Ce
             return (target, event, text, {text: cell})
         if target.keys is None:
             return (target, event, None, _NO_CELLS)
-        texts = {key: key_text(key) for key in target.keys(event)}
+        texts = [(key, key_text(key)) for key in target.keys(event)]
     except Exception as error:
         raise _bad_key(target, error) from error
-    if target.codec is None:
+    codec = target.codec
+    if codec is None:
         return (target, event, None, _NO_CELLS)
     own = {}
-    for key, text in texts.items():
+    for key, text in texts:
         name = target.prefix + text
         cell = cells.get(name)
         if cell is None:
-            cell = cells[name] = cache.get(name, target.codec)
+            cell = cells[name] = cache.get(name, codec)
         own[key] = cell
     return (target, event, None, own)
 

@@ -36,25 +36,15 @@ _LARGEST_INT: Final = 2**53
 _NUMBER_BYTES: Final = 30
 
 
-class Change(msgspec.Struct, frozen=True, gc=False):
-    """One thing that a commit does to a counter; those of one commit apply in their order.
+Kind = Literal["forget", "add", "min", "max", "distinct", "touch"]
 
-    `operand` is the number to add, or of which to keep the least or greatest; the digests of
-    members, joined; None to forget a bucket, or to keep a sketch alive as long as its counter.
-    """
+Change = tuple[Kind, str, int | None, Any]
+"""One thing that a commit does to a counter: kind, name, bucket if any, operand.
 
-    kind: Literal["forget", "add", "min", "max", "distinct", "touch"]
-    name: str
-    bucket: int | None = None
-    operand: Any = None
-
-    @property
-    def field(self) -> str:
-        """The hash field that it is about."""
-        if self.bucket is not None:
-            return f"b:{self.bucket}:{self.name}"
-        return f"{_PREFIXES[self.kind]}:{self.name}"
-
+The operand is the number to add, or of which to keep the least or greatest; the digests of members,
+joined; None to forget a bucket, or to keep a sketch alive as long as its counter. Those of one
+commit apply in their order. A plain tuple: one is made for nearly every event.
+"""
 
 _PREFIXES: Final = {"add": "n", "min": "min", "max": "max", "distinct": "d", "touch": "h"}
 
@@ -204,13 +194,12 @@ class Counts:
                 that is an estimate.
         """
         counts = iter(counted)
-        for change in changes:
-            name, operand = change.name, change.operand
-            if change.kind == "add":  # the usual one first
+        for kind, name, bucket, operand in changes:
+            if kind == "add":  # the usual one first
                 table: dict[Any, Number] = self.sums
                 key: Any = name
-                if change.bucket is not None:
-                    table, key = self.buckets.setdefault(name, {}), change.bucket
+                if bucket is not None:
+                    table, key = self.buckets.setdefault(name, {}), bucket
                     running = self._running.get(name)
                     if running is not None and not running.append(key, operand):
                         del self._running[name]
@@ -220,18 +209,18 @@ class Counts:
                     table[key] = operand
                 else:
                     table[key] = held + operand
-            elif change.kind == "forget":
+            elif kind == "forget":
                 own = self.buckets.get(name, {})
                 self._running.pop(name, None)
-                if own.pop(change.bucket, None) is not None:  # type: ignore[arg-type]  # it has one
+                if own.pop(bucket, None) is not None:  # type: ignore[arg-type]  # it has one
                     self.size -= _NUMBER_BYTES
                 if not own:
                     self.buckets.pop(name, None)
-            elif change.kind == "min":
+            elif kind == "min":
                 self.least[name] = min(self.least.get(name, operand), operand)
-            elif change.kind == "max":
+            elif kind == "max":
                 self.most[name] = max(self.most.get(name, operand), operand)
-            elif change.kind == "distinct":
+            elif kind == "distinct":
                 self._apply_distinct(name, operand, next(counts))
                 self._measure()
 
@@ -305,24 +294,21 @@ class Counter:
             _require_name(name)
         if not (number.__class__ is int and -_LARGEST_INT <= number <= _LARGEST_INT):
             require_number("number", number)
-        pending = self._pending
-        table: dict[Any, Number]
-        key: Any = name
+        pending, stored = self._pending, self._stored
         if bucket is None:
-            before = self._sum(name)
-            table = pending.sums = pending.sums or {}
-        else:
-            if bucket.__class__ is not int:
-                raise TypeError(f"a bucket is an int, not {bucket!r}")
-            key = bucket
+            pending.sums = table = pending.sums or {}
+            _add(table, name, number, stored.sums.get(name, 0), name)
+            return
+        if bucket.__class__ is not int:
+            raise TypeError(f"a bucket is an int, not {bucket!r}")
+        own = pending.buckets.get(name)
+        if own is None:
             pending.buckets = pending.buckets or {}
-            own = pending.buckets.get(name)
-            table = pending.buckets.setdefault(name, {}) if own is None else own
-            before = self._bucket(name, bucket)
-        after = before + number
-        if after.__class__ is int and not -_LARGEST_INT <= after <= _LARGEST_INT:
-            raise OverflowError(f"counter {name}: {before} + {number} is beyond 2**53")
-        table[key] = table.get(key, 0) + number
+            own = pending.buckets[name] = {}
+        before = stored.buckets.get(name, _NOTHING).get(bucket, 0)
+        if pending.forgotten and bucket in pending.forgotten.get(name, ()):
+            before = 0
+        _add(own, bucket, number, before, name)
 
     def min(self, name: str, number: Number) -> None:
         """Keep the least of all numbers given; see `add` for errors."""
@@ -414,13 +400,18 @@ class Counter:
     def _sum(self, name: str) -> Number:
         return self._stored.sums.get(name, 0) + self._pending.sums.get(name, 0)
 
-    def _bucket(self, name: str, bucket: int) -> Number:
-        pending = self._pending
-        stored: Number = self._stored.buckets.get(name, _NOTHING).get(bucket, 0)
-        if pending.forgotten and bucket in pending.forgotten.get(name, ()):
-            stored = 0
-        own: Number = pending.buckets.get(name, _NOTHING).get(bucket, 0)
-        return stored + own
+
+def _add(table: dict[Any, Number], key: Any, number: Number, stored: Number, name: str) -> None:
+    """Add to what a batch has added so far to something that is `stored`.
+
+    Raises:
+        OverflowError: the sum of both would leave the range in which ints are exact.
+    """
+    after = table.get(key, 0) + number
+    total = stored + after
+    if total.__class__ is int and not -_LARGEST_INT <= total <= _LARGEST_INT:
+        raise OverflowError(f"counter {name}: {total - number} + {number} is beyond 2**53")
+    table[key] = after
 
 
 class CounterCell:
@@ -448,27 +439,26 @@ class CounterCell:
         found: list[Change] = []
         if pending.forgotten:
             found += [
-                Change("forget", name, bucket)
+                ("forget", name, bucket, None)
                 for name, own in pending.forgotten.items()
                 for bucket in sorted(own)
             ]
         if pending.sums:
-            found += [Change("add", name, None, number) for name, number in pending.sums.items()]
+            found += [("add", name, None, number) for name, number in pending.sums.items()]
         for name, numbers in pending.buckets.items():
             for bucket, number in numbers.items():
-                found.append(Change("add", name, bucket, number))
+                found.append(("add", name, bucket, number))
         if pending.least:
-            found += [Change("min", name, None, number) for name, number in pending.least.items()]
+            found += [("min", name, None, number) for name, number in pending.least.items()]
         if pending.most:
-            found += [Change("max", name, None, number) for name, number in pending.most.items()]
+            found += [("max", name, None, number) for name, number in pending.most.items()]
         if pending.members:
             found += [
-                Change("distinct", name, None, b"".join(own))
-                for name, own in pending.members.items()
+                ("distinct", name, None, b"".join(own)) for name, own in pending.members.items()
             ]
         if found and self.ttl_ms and self.stored.estimates:
             others = self.stored.estimates.keys() - pending.members.keys()
-            found += [Change("touch", name) for name in sorted(others)]
+            found += [("touch", name, None, None) for name in sorted(others)]
         return tuple(found)
 
     def committed(
@@ -512,15 +502,15 @@ def wire_arguments(
     keys: list[str] = []
     told: list[str] = []
     digests: list[bytes] = []
-    for change in changes:
-        kind, operand = change.kind, change.operand
+    for kind, name, bucket, operand in changes:
+        field = f"{_PREFIXES[kind]}:{name}" if bucket is None else f"b:{bucket}:{name}"
         if kind in ("distinct", "touch"):
-            keys.append(cell.sketch_prefix + change.name.replace("%", "%25").replace("|", "%7C"))
+            keys.append(cell.sketch_prefix + name.replace("%", "%25").replace("|", "%7C"))
             if kind == "distinct":
                 digests.append(operand)
             operand = None
         # A number as text, since the script's own numbers are doubles.
-        told += (kind, change.field, "" if operand is None else repr(operand))
+        told += (kind, field, "" if operand is None else repr(operand))
     return keys, told, digests
 
 

@@ -339,10 +339,9 @@ class MemoryStateStore:
         fields = stored.fields
         before = fields.version
         counted = []
-        for change in changes:
-            if change.kind == "distinct":
-                members = stored.members.setdefault(change.name, set())
-                digests: bytes = change.operand
+        for kind, name, _, digests in changes:
+            if kind == "distinct":
+                members = stored.members.setdefault(name, set())
                 members.update(digests[at : at + 8] for at in range(0, len(digests), 8))
                 count = len(members)
                 counted.append(count if count <= EXACT_MEMBERS else -count)

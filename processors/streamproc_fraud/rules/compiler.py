@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from streamproc_fraud.rules.lists import ValueList
@@ -70,6 +71,7 @@ def compile_sum(
     bias: float,
     features: Sequence[str],
     undefined: list[int],
+    then: Callable[[float], float],
 ) -> Callable[..., float]:
     """Return a function for the weighted sum of `expressions`, of which missing ones add nothing.
 
@@ -77,6 +79,7 @@ def compile_sum(
         expressions: checked trees, of numbers or flags, that look at no list.
         weights: of the expressions.
         bias: what the sum begins with; terms are added to it in their order.
+        then: makes of the sum what the function returns.
         features: the names of the function's arguments.
         undefined: see `compile_expressions`.
     """
@@ -92,17 +95,23 @@ def compile_sum(
             ast.Constant(0.0),
         )
         total = ast.BinOp(total, ast.Add(), part)
-    sum_up: Callable[..., float] = _function(total, len(features), {}, undefined)
+    sum_up: Callable[..., float] = _function(
+        _call("then", total), len(features), {}, undefined, {"then": then}
+    )
     return sum_up
 
 
 def _function(
-    body: ast.expr, arguments: int, lists: Mapping[str, ValueList], undefined: list[int]
+    body: ast.expr,
+    arguments: int,
+    lists: Mapping[str, ValueList],
+    undefined: list[int],
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     names = [ast.arg(_argument(at)) for at in range(arguments)]
     function = ast.Expression(ast.Lambda(ast.arguments([], names, None, [], [], None, []), body))
     code = compile(ast.fix_missing_locations(function), "<rules>", "eval")
-    known: dict[str, Any] = {"__builtins__": {}, **_helpers(undefined)}
+    known: dict[str, Any] = {"__builtins__": {}, **_helpers(undefined), **more}
     for name, values in lists.items():
         known[_list(name)] = values
     return eval(code, known)  # made of our own nodes alone, see above
@@ -128,6 +137,8 @@ class _Maker:
 
     def __init__(self, rule: int, features: Sequence[str]) -> None:
         self._rule = ast.Constant(rule)
+        self._prefix = f"x{rule}_"
+        self._held = 0
         self._places = {name: at for at, name in enumerate(features)}
 
     def make(self, node: Node, negated: bool) -> ast.expr:
@@ -187,6 +198,10 @@ class _Maker:
             condition, *either = node.arguments
             chosen = [self.make(argument, negated) for argument in either]
             return ast.IfExp(self._value(condition), *chosen)
+        if node.function in ("max", "min") and not negated:
+            bounded = self._bounded(node)
+            if bounded is not None:
+                return bounded
         arguments = [self._value(argument) for argument in node.arguments]
         if node.function in ("log", "sqrt"):
             arguments.append(self._rule)
@@ -195,6 +210,20 @@ class _Maker:
         if node.function == "starts_with":
             return _call("starts_otherwise", *arguments)
         return ast.UnaryOp(ast.Not(), _call(node.function, *arguments))
+
+    def _bounded(self, node: Call) -> ast.expr | None:
+        """Return the code of the usual `max(5, x)`, which needs no call; None for other ones."""
+        if len(node.arguments) != 2 or not isinstance(node.arguments[0], Constant):
+            return None
+        bound, value = map(self._value, node.arguments)
+        self._held += 1
+        name = f"{self._prefix}{self._held}"
+        sign = ast.Gt() if node.function == "max" else ast.Lt()
+        # bound if not (x := value) > bound, but for a missing x, which stays missing
+        beyond = ast.Compare(ast.NamedExpr(ast.Name(name, ast.Store()), value), [sign], [bound])
+        held = ast.Name(name, ast.Load())
+        is_missing = ast.Compare(held, [ast.NotEq()], [held])
+        return ast.IfExp(ast.BoolOp(ast.Or(), [beyond, is_missing]), held, bound)
 
 
 def _helpers(undefined: list[int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from math import nan
 from typing import Any, NamedTuple
 
 from streamproc_fraud.events import Decision
-from streamproc_fraud.rules.compiler import Evaluate, compile_expressions
+from streamproc_fraud.rules.compiler import compile_expressions
 from streamproc_fraud.rules.ruleset import CheckedRules
 from streamproc_fraud.rules.tallies import Tallies
 from streamproc_fraud.score.model import Model
@@ -69,17 +69,11 @@ class Decider:
         self.undefined = [0] * len(self.rules)
         self.unscored = 0
         self._early_count = sum(rule.stage != "score" for rule in self.rules)
-        self._early = self._compile(0, self._early_count, self.features)
-        self._late = self._compile(self._early_count, len(self.rules), [*self.features, "score"])
+        self._evaluate = compile_expressions(
+            checked.trees, [*self.features, "score"], checked.lists, self.undefined
+        )
         self._acts = [not rule.shadow for rule in self.rules]
         self.tallies = Tallies([rule.id for rule in self.rules])
-
-    def _compile(self, first: int, end: int, features: Sequence[str]) -> Evaluate | None:
-        if first == end:
-            return None
-        return compile_expressions(
-            self.checked.trees[first:end], features, self.checked.lists, self.undefined, first
-        )
 
     @property
     def needs_score(self) -> bool:
@@ -116,9 +110,7 @@ class Decider:
             values: of `features`, in their order.
             score: the model's probability; NaN without one.
         """
-        found: tuple[bool, ...] = () if self._early is None else self._early(*values)
-        if self._late is not None:
-            found += self._late(*values, score)
+        found = self._evaluate(*values, score)
         if True not in found:
             self.tallies.decision((), None)
             return _NOTHING

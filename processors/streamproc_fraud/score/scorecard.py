@@ -80,7 +80,7 @@ class Scorecard:
         self._evaluate = compile_expressions(
             trees, ["", *self.features], {}, undefined=[0] * len(trees)
         )
-        self._odds = self._compile_odds(["", *self.features])
+        self._score = self.function_of(["", *self.features])
 
     def terms(self, row: Sequence[float]) -> list[float]:
         """Return the values of the terms; 0 where one is missing."""
@@ -92,16 +92,20 @@ class Scorecard:
 
     def score(self, row: Sequence[float]) -> float:
         """Return the probability of fraud for one row."""
-        return logistic(self.file.slope * self._odds(0.0, *row) + self.file.offset)
+        return self._score(0.0, *row)
 
     def function_of(self, features: Sequence[str]) -> Callable[..., float]:
         """Return a function from the values of `features`, the time first, to the probability."""
-        odds, slope, offset = self._compile_odds(features), self.file.slope, self.file.offset
-        return lambda *values: logistic(slope * odds(*values) + offset)
-
-    def _compile_odds(self, features: Sequence[str]) -> Callable[..., float]:
         weights, undefined = [term.weight for term in self.file.terms], [0] * len(self._trees)
-        return compile_sum(self._trees, weights, self.file.bias, features, undefined)
+        slope, offset = self.file.slope, self.file.offset
+        return compile_sum(
+            self._trees,
+            weights,
+            self.file.bias,
+            features,
+            undefined,
+            lambda odds: logistic(slope * odds + offset),
+        )
 
     def reasons(self, row: Sequence[float]) -> list[str]:
         """See `Model.reasons`."""
@@ -119,7 +123,9 @@ class Scorecard:
 
 def logistic(odds: float) -> float:
     """Return the probability for log odds."""
-    return 1 / (1 + exp(-max(-_LARGEST_EXPONENT, min(_LARGEST_EXPONENT, odds))))
+    if not -_LARGEST_EXPONENT < odds < _LARGEST_EXPONENT:
+        odds = max(-_LARGEST_EXPONENT, min(_LARGEST_EXPONENT, odds))
+    return 1 / (1 + exp(-odds))
 
 
 def shipped_scorecard() -> Scorecard:
