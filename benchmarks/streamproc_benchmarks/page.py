@@ -108,9 +108,9 @@ def _bars(body: Element, reports: Mapping[str, Report]) -> None:
         for bar in report.bars:
             measured = show_measured(bar)
             row = _row(table, (scenario, bar.what, show_limit(bar), measured))
-            cell = _text(row, "td", bar.verdict, _CLASSES[bar.verdict])
             if bar.unjudged:
-                cell.set("title", bar.unjudged)
+                _text(row[1], "div", bar.unjudged, "caveat")
+            _text(row, "td", bar.verdict, _CLASSES[bar.verdict])
 
 
 def _section(scenario: str, report: Report) -> Element:
