@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from streamproc.entries import read_options
-from streamproc.kinesis.polling import Sleep
-from streamproc.sinks.aws import answer_of, fifo_id, open_aws
-from streamproc.sinks.requests import RequestLimits, RequestSink
+from streamproc.sinks.aws import open_aws
+from streamproc.sinks.messages import MessageSink
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
 __all__ = ["SnsSink", "SnsSinkOptions", "open_sink"]
-
-# PublishBatch takes ten messages, and 256 KiB in one message as well as in all of them together
-# ("PublishBatch" page).
-_MOST_MESSAGES: Final = 10
-_MOST_BYTES: Final = 256 * 1024
 
 
 class SnsSinkOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,69 +31,33 @@ class SnsSinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_url: str | None = None
 
 
-class SnsSink(RequestSink):
+class SnsSink(MessageSink):
     """Publishes each event's envelope as the message, with its type as the attribute `type`.
 
-    Subscriptions can filter by the attribute. In a FIFO topic the event's key is the message group,
-    and its id the deduplication id.
-
-    Args:
-        client: an SNS client.
-        topic_arn: the topic.
-        sleep: waits that many seconds.
-        rng: spreads retries.
-        closing: closed with the sink.
+    Subscriptions can filter by the attribute.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        topic_arn: str,
-        *,
-        sleep: Sleep = asyncio.sleep,
-        rng: random.Random | None = None,
-        closing: AsyncExitStack | None = None,
-    ) -> None:
-        self._is_fifo = topic_arn.endswith(".fifo")
-        super().__init__(
-            RequestLimits(events=_MOST_MESSAGES, bytes=_MOST_BYTES, event_bytes=_MOST_BYTES),
-            ordered=self._is_fifo,
-            remedy="it stays where it is; use the s3 or sqs sink for events of this size",
-            sleep=sleep,
-            rng=rng,
-            closing=closing,
-        )
-        self._client = client
-        self._topic_arn = topic_arn
+    action = "PublishBatch"
+    most_bytes = 256 * 1024  # "PublishBatch" page
+    remedy = "it stays where it is; use the s3 or sqs sink for events of this size"
 
     def size_of(self, event: OutgoingEvent) -> int:
         """Return the bytes of the message and its attribute."""
         return len(event.data) + len("type" + "String" + event.type)
 
-    async def put(self, events: Sequence[OutgoingEvent]) -> list[bool]:
-        """Call PublishBatch."""
-        answer = await answer_of(
-            self._client.publish_batch(
-                TopicArn=self._topic_arn,
-                PublishBatchRequestEntries=[
-                    self._entry(at, event) for at, event in enumerate(events)
-                ],
-            ),
-            f"PublishBatch to {self._topic_arn}",
-        )
-        taken = {entry["Id"] for entry in answer.get("Successful", ())}
-        return [str(at) in taken for at in range(len(events))]
-
-    def _entry(self, at: int, event: OutgoingEvent) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "Id": str(at),
+    def message_of(self, event: OutgoingEvent) -> dict[str, Any]:
+        """Return the message and its attribute."""
+        return {
             "Message": event.data.decode(),
             "MessageAttributes": {"type": {"DataType": "String", "StringValue": event.type}},
         }
-        if self._is_fifo:
-            entry["MessageGroupId"] = fifo_id(event.key)
-            entry["MessageDeduplicationId"] = fifo_id(event.id)
-        return entry
+
+    def call(self, entries: list[dict[str, Any]]) -> Awaitable[Any]:
+        """Call PublishBatch."""
+        answer: Awaitable[Any] = self.client.publish_batch(
+            TopicArn=self.destination, PublishBatchRequestEntries=entries
+        )
+        return answer
 
 
 async def open_sink(options: Mapping[str, Any]) -> Sink:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final
 
@@ -13,17 +11,12 @@ import msgspec
 from msgspec import Meta
 
 from streamproc.entries import read_options
-from streamproc.kinesis.polling import Sleep
-from streamproc.sinks.aws import answer_of, fifo_id, open_aws
-from streamproc.sinks.requests import RequestLimits, RequestSink
+from streamproc.sinks.aws import open_aws
+from streamproc.sinks.messages import MessageSink
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
 __all__ = ["SqsSink", "SqsSinkOptions", "open_sink"]
 
-# SendMessageBatch takes ten messages, and 1 MiB in one message as well as in all of them together
-# ("SendMessageBatch" page).
-_MOST_MESSAGES: Final = 10
-_MOST_BYTES: Final = 1024 * 1024
 # Not allowed in a message, and replaced by U+FFFD without a word; JSON may hold them unescaped.
 _NOT_ALLOWED: Final = re.compile("[\ufffe\uffff]")
 
@@ -42,63 +35,30 @@ class SqsSinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_url: str | None = None
 
 
-class SqsSink(RequestSink):
+class SqsSink(MessageSink):
     """Sends each event's envelope as the message's body.
 
-    In a FIFO queue the event's key is the message group, and its id the deduplication id, so that
-    SQS itself drops what is delivered again within five minutes.
-
-    Args:
-        client: an SQS client.
-        queue_url: the queue.
-        sleep: waits that many seconds.
-        rng: spreads retries.
-        closing: closed with the sink.
+    A FIFO queue itself drops what is delivered again within five minutes.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        queue_url: str,
-        *,
-        sleep: Sleep = asyncio.sleep,
-        rng: random.Random | None = None,
-        closing: AsyncExitStack | None = None,
-    ) -> None:
-        self._is_fifo = queue_url.endswith(".fifo")
-        super().__init__(
-            RequestLimits(events=_MOST_MESSAGES, bytes=_MOST_BYTES, event_bytes=_MOST_BYTES),
-            ordered=self._is_fifo,
-            remedy="it stays where it is; use the s3 sink for payloads of this size",
-            sleep=sleep,
-            rng=rng,
-            closing=closing,
-        )
-        self._client = client
-        self._queue_url = queue_url
+    action = "SendMessageBatch"
+    most_bytes = 1024 * 1024  # "SendMessageBatch" page
+    remedy = "it stays where it is; use the s3 sink for payloads of this size"
 
     def size_of(self, event: OutgoingEvent) -> int:
         """Return the bytes of the body."""
         return len(_body(event).encode())
 
-    async def put(self, events: Sequence[OutgoingEvent]) -> list[bool]:
-        """Call SendMessageBatch."""
-        answer = await answer_of(
-            self._client.send_message_batch(
-                QueueUrl=self._queue_url,
-                Entries=[self._entry(at, event) for at, event in enumerate(events)],
-            ),
-            f"SendMessageBatch to {self._queue_url}",
-        )
-        taken = {entry["Id"] for entry in answer.get("Successful", ())}
-        return [str(at) in taken for at in range(len(events))]
+    def message_of(self, event: OutgoingEvent) -> dict[str, Any]:
+        """Return the body."""
+        return {"MessageBody": _body(event)}
 
-    def _entry(self, at: int, event: OutgoingEvent) -> dict[str, str]:
-        entry = {"Id": str(at), "MessageBody": _body(event)}
-        if self._is_fifo:
-            entry["MessageGroupId"] = fifo_id(event.key)
-            entry["MessageDeduplicationId"] = fifo_id(event.id)
-        return entry
+    def call(self, entries: list[dict[str, Any]]) -> Awaitable[Any]:
+        """Call SendMessageBatch."""
+        answer: Awaitable[Any] = self.client.send_message_batch(
+            QueueUrl=self.destination, Entries=entries
+        )
+        return answer
 
 
 async def open_sink(options: Mapping[str, Any]) -> Sink:
