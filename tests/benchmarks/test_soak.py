@@ -129,7 +129,7 @@ def test_a_worker_over_its_capacity_falls_behind_and_loses_nothing(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((tmp_path / "overload.json").read_text())["result"]
     assert found["offered"] == pytest.approx(10 * found["capacity"])
-    assert found["effects"]["published"] > 3 * found["effects"]["took_effect"] > 0
+    assert found["effects"]["published"] > found["effects"]["took_effect"] > 0
     memory = found["memory"]
     assert found["base_mb"] < max(memory["rss_mb"]) <= found["bound_mb"]
     assert len({len(column) for column in memory.values()}) == 1
