@@ -36,13 +36,13 @@ async def test_the_policy_allows_exactly_what_a_worker_calls(
     local_kinesis: LocalKinesis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: set[str] = set()
-    answer = local_kinesis._reply  # over HTTP only: what this test itself does is not meant
+    answer = local_kinesis._respond  # over HTTP only: what this test itself does is not meant
 
     def record(request: Any) -> Any:
         called.add(request.headers["x-amz-target"].replace("Kinesis_20131202.", "kinesis:"))
         return answer(request)
 
-    monkeypatch.setattr(local_kinesis, "_reply", record)
+    monkeypatch.setattr(local_kinesis, "_respond", record)
     async with Group(local_kinesis, redis_url, shards=1) as group:
         local_kinesis.core.call("CreateStream", StreamName="booked", ShardCount=1)
         group.start(
@@ -67,13 +67,13 @@ async def test_the_fan_out_policy_allows_what_fan_out_adds(
     called: set[str] = set()
     async with LocalKinesis(push=True) as kinesis:
         assert kinesis.push is not None
-        answer = kinesis._reply
+        answer = kinesis._respond
 
         def record(request: Any) -> Any:
             called.add(request.headers["x-amz-target"].replace("Kinesis_20131202.", "kinesis:"))
             return answer(request)
 
-        monkeypatch.setattr(kinesis, "_reply", record)
+        monkeypatch.setattr(kinesis, "_respond", record)
         bundle = tmp_path / "ca.pem"
         bundle.write_bytes(kinesis.push.ca_pem)
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
