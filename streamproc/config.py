@@ -123,7 +123,11 @@ class BatchConfig(Section, frozen=True, kw_only=True):
     """`[batch]`: how much is processed and committed at once."""
 
     records: Annotated[
-        Count, Meta(description="most records in one batch, which is one transaction")
+        Count,
+        Meta(
+            description="most records in one batch, which is one transaction; a shard at its tip "
+            "has smaller ones where its handlers take their time"
+        ),
     ] = 1_000
     concurrency: Annotated[
         Count, Meta(description="keys that async handlers of a batch work on in parallel")

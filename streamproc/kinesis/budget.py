@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Final
 
 import msgspec
 
 __all__ = ["Account", "BudgetStatistics", "ByteBudget"]
+
+# A reservation of up to 1/64 of the capacity is small: 1 MiB of the default 64.
+_SMALL_PART: Final = 64
+_SET_ASIDE_PART: Final = 4
+_LEAST_DIVIDED: Final = 1024 * 1024
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +43,13 @@ class ByteBudget:
         Reservations are granted in the order in which they were asked for and never past the
         capacity. While anything at all is free, the first in turn gets it, however much it asked
         for, once no other reservation is outstanding: only consumers could free more, and theirs
-        may be stuck. An account that keeps something gets no more than its share, capacity /
+        may be stuck. It is then to ask for no more than it was granted. An account that keeps something gets no more than its share, capacity /
         accounts, and is passed by while it waits for that.
+
+        Small reservations, as those of shards at their tip, do not wait behind large ones, but in a
+        queue of their own: a quarter of the capacity is for them alone, and they get no more than
+        that while a large one waits. A large one gets a small part of it once no other large one is
+        outstanding, for the same reason as above.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -50,6 +61,10 @@ class ByteBudget:
         self._peak = 0
         self._accounts: set[Account] = set()
         self._queue: deque[_Request] = deque()
+        self._small = capacity // _SMALL_PART if capacity >= _LEAST_DIVIDED else 0
+        self._set_aside = capacity // _SET_ASIDE_PART if self._small else 0
+        self._reserved_small = 0
+        self._small_queue: deque[_Request] = deque()
 
     def open(self) -> Account:
         """Open an account, which counts for the shares until it is closed."""
@@ -69,37 +84,58 @@ class ByteBudget:
         )
 
     def _room_for(self, size: int) -> int:
-        """Return how much of `size` can be granted now: all, none, or all that is free."""
+        """Return how much of `size` can be granted now: all, none, or a part."""
         free = self._capacity - self._kept - self._reserved
+        others = self._reserved
+        if size > self._small:
+            free = max(free - self._set_aside, min(free, self._small))
+            others -= self._reserved_small
+        elif self._queue and self._reserved_small + size > self._set_aside:
+            return 0
         if size <= free:
             return size
-        return free if free > 0 and self._reserved == 0 else 0
+        return free if free > 0 and others == 0 else 0
+
+    def _queue_of(self, size: int) -> deque[_Request]:
+        return self._small_queue if size <= self._small else self._queue
 
     def _exceeds_share(self, account: Account, size: int) -> bool:
         share = self._capacity // max(1, len(self._accounts))
         return account._kept > 0 and account._kept + size > share
 
     def _grant(self) -> None:
-        # The first that merely finds no room ends the pass: a large reservation is not to be
-        # starved by small ones that would still fit.
-        while self._queue:
-            head = self._queue[0]
-            if not head.granted.done():
-                if self._exceeds_share(head.account, head.size):
-                    head.account._blocked = head
-                elif (size := self._room_for(head.size)) > 0:
-                    self._move(head.account, reserved=size)
-                    head.granted.set_result(None)
-                else:
-                    return
-            self._queue.popleft()
+        for queue in (self._queue, self._small_queue):
+            # The first that merely finds no room ends the pass: a large reservation is not to be
+            # starved by smaller ones that would still fit.
+            while queue:
+                head = queue[0]
+                if not head.granted.done():
+                    if self._exceeds_share(head.account, head.size):
+                        head.account._blocked = head
+                    elif (size := self._room_for(head.size)) > 0:
+                        self._move(head.account, reserved=size)
+                        head.granted.set_result(None)
+                    else:
+                        break
+                queue.popleft()
+
+    @property
+    def _is_waited_for(self) -> bool:
+        return bool(self._queue or self._small_queue)
 
     def _move(self, account: Account, *, reserved: int = 0, kept: int = 0) -> None:
-        account._reserved += reserved
-        self._reserved += reserved
+        self._reserve_for(account, reserved)
         account._kept += kept
         self._kept += kept
         self._peak = max(self._peak, self._reserved + self._kept)
+
+    def _reserve_for(self, account: Account, change: int) -> None:
+        before, after = account._reserved, account._reserved + change
+        self._reserved += change
+        self._reserved_small += (after if after <= self._small else 0) - (
+            before if before <= self._small else 0
+        )
+        account._reserved = after
 
     def _close(self, account: Account) -> None:
         if account in self._accounts:
@@ -148,7 +184,7 @@ class Account:
             raise RuntimeError("an account has one reservation at a time")
         budget = self._budget
         size = max(1, min(size, budget._capacity))
-        if budget._queue or budget._exceeds_share(self, size):
+        if budget._queue_of(size) or budget._exceeds_share(self, size):
             return False
         granted = budget._room_for(size)
         if granted:
@@ -170,9 +206,8 @@ class Account:
         if actual:
             budget._move(self, reserved=-self._reserved, kept=actual)
         else:
-            budget._reserved -= self._reserved
-            self._reserved = 0
-        if budget._queue or self._blocked is not None:
+            budget._reserve_for(self, -self._reserved)
+        if budget._is_waited_for or self._blocked is not None:
             self._after_release()
 
     def release(self, size: int) -> None:
@@ -193,7 +228,7 @@ class Account:
     async def _wait_for(self, size: int) -> None:
         request = _Request(self, size, asyncio.get_running_loop().create_future())
         self._asking = True
-        self._budget._queue.append(request)
+        self._budget._queue_of(size).append(request)
         self._budget._grant()
         try:
             await request.granted
@@ -207,7 +242,7 @@ class Account:
 
     def _unblock(self) -> None:
         if self._blocked is not None:
-            self._budget._queue.append(self._blocked)
+            self._budget._queue_of(self._blocked.size).append(self._blocked)
             self._blocked = None
 
     def _after_release(self) -> None:

@@ -61,6 +61,11 @@ class Prefetch:
         """Bytes that are buffered, or handed out and not yet released."""
         return self._account.kept
 
+    @property
+    def reserved(self) -> int:
+        """Bytes that the next answer may bring; less than was asked for where room is short."""
+        return self._account.reserved
+
     # The reader's side.
 
     def reserve_at_once(self, size: int) -> bool:

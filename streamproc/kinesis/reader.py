@@ -48,6 +48,8 @@ Clock = Callable[[], float]
 # GetRecords returns up to 10 MB of data, which base64 makes a third longer.
 _LARGEST_ANSWER = 14 * 1024 * 1024
 _LEAST_RESERVATION = 64 * 1024
+# Bytes on the wire of a record, before the first one is seen.
+_LIKELY_RECORD = 1_024.0
 # One failure is nobody's concern, and a throttle now and then is how limits are shared.
 _FAILURES_TO_WARN = 5
 
@@ -166,6 +168,7 @@ class ShardReader:
         self._expected = _LARGEST_ANSWER
         self._ended = False
         self._last_bytes = 0
+        self._record_bytes = _LIKELY_RECORD
         self._called_at = 0.0
         self._resumed = asyncio.Event()
         self._counts = _Counts()
@@ -293,7 +296,14 @@ class ShardReader:
             iterator = self._iterator
             await self._prefetch.reserve(self._expected)
         self._note_call()
-        return await self._api.get_records(iterator, self._config.max_records)
+        return await self._api.get_records(iterator, self._limit())
+
+    def _limit(self) -> int:
+        """Return how many records are likely to fit what was reserved."""
+        most, reserved = self._config.max_records, self._prefetch.reserved
+        if reserved >= self._expected:
+            return most
+        return max(1, min(most, int(reserved / self._record_bytes)))
 
     async def _until_news(
         self, api: QuietApi, ticks: Ticks, iterator: str
@@ -345,6 +355,7 @@ class ShardReader:
         if records:
             counts.records += len(records)
             counts.bytes += result.wire_bytes
+            self._record_bytes = max(1.0, result.wire_bytes / len(result.records))
         return Fetched(
             records=records,
             millis_behind_latest=result.millis_behind_latest,

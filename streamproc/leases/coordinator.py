@@ -326,7 +326,8 @@ class LeaseCoordinator:
     def _scan_interval(self) -> float:
         if self._roster is not None:
             return self._config.scan_interval  # The roster is short, whatever the table's size.
-        return scan_interval(self._config, len(self._leases), metered=self._metered)
+        workers = len({lease.owner for lease in self._leases if lease.owner is not None})
+        return scan_interval(self._config, len(self._leases), workers, metered=self._metered)
 
     async def _scan(self) -> None:
         if self._roster is not None and not await self._has_news(self._roster):

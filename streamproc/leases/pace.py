@@ -21,6 +21,11 @@ PAID_ROWS_PER_SECOND = 100.0
 """Rows a worker reads a second at most where reads are billed. Of rows of some 400 bytes that is
 5 read units a second, which is what a KCL 2.x worker spends on 2,000 leases."""
 
+FLEET_ROWS_PER_SECOND = 250_000.0
+"""Rows that a fleet's workers together read a second at most where reads are free. Each looks at
+all rows, so 200 workers on 10,000 leases would read a million a second, more than one Redis sends.
+Up to 500,000 rows times workers a look every 2 s is less than that."""
+
 AUDIT_SCANS = 30
 """Scan intervals after which the whole table is read although nobody told of a change."""
 
@@ -45,10 +50,16 @@ def checkpoint_interval(config: LeaseConfig, *, metered: bool) -> float:
     return PAID_CHECKPOINT_S if config.renewal == "worker" else renewal_interval(config)
 
 
-def scan_interval(config: LeaseConfig, rows: int, *, metered: bool) -> float:
-    """Return the seconds between looks at all rows of a table of that size.
+def scan_interval(config: LeaseConfig, rows: int, workers: int, *, metered: bool) -> float:
+    """Return the seconds between looks at all rows of a table.
 
     A crash is taken over within the lease duration and this interval after the last renewal.
+
+    Args:
+        config: the lease settings.
+        rows: how many the table has.
+        workers: how many look at it.
+        metered: whether the store's reads are billed.
     """
-    paid = rows / PAID_ROWS_PER_SECOND if metered else 0.0
-    return max(config.scan_interval, min(paid, config.duration))
+    affordable = rows / PAID_ROWS_PER_SECOND if metered else rows * workers / FLEET_ROWS_PER_SECOND
+    return max(config.scan_interval, min(affordable, config.duration))

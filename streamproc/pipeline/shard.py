@@ -16,6 +16,7 @@ from streamproc.kinesis.errors import ReaderClosedError
 from streamproc.kinesis.reader import Fetched, Reader, ReaderStatistics
 from streamproc.kinesis.records import ChildShard, hash_key
 from streamproc.leases.lease import Lease
+from streamproc.pipeline.batches import BatchPace
 from streamproc.pipeline.chain import ChainStart
 from streamproc.pipeline.engine import Engine, Moved
 from streamproc.pipeline.patience import until_answered
@@ -102,6 +103,7 @@ class ShardConsumer:
         self._on_state_loss = on_state_loss
         self._clock = asyncio.get_running_loop().time
         self._advance_at = 0.0
+        self._pace = BatchPace()
         self._stopping = asyncio.Event()
         self._reader: Reader | None = None
         self._transactor: Transactor | None = None
@@ -273,14 +275,19 @@ class ShardConsumer:
 
     async def _process(self, fetched: Fetched, transactor: Transactor) -> bool:
         """Commit an answer batch by batch; False when stopped before all of it was."""
-        records, size = fetched.records, self._batch_records
-        for first in range(0, len(records), size):
+        records, first = fetched.records, 0
+        while first < len(records):
             if self._stopping.is_set():
                 return False
             self._ensure_lease()
+            began = self._clock()
             if not transactor.is_uneven:
-                self._advance_at = self._clock() + self._advance_interval
-            await transactor.process(records[first : first + size])
+                self._advance_at = began + self._advance_interval
+            lag = fetched.millis_behind_latest / 1_000 + began - fetched.fetched_at
+            batch = records[first : first + self._pace.size(self._batch_records, lag)]
+            await transactor.process(batch)
+            self._pace = self._pace.after(len(batch), self._clock() - began)
+            first += len(batch)
             await self._fire(transactor)
             if transactor.is_uneven and self._clock() >= self._advance_at:
                 await transactor.advance()

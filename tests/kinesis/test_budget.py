@@ -264,3 +264,71 @@ def test_whatever_readers_ask_for_nothing_deadlocks_and_the_sums_hold(
         assert (statistics.reserved, statistics.waiting, statistics.accounts) == (0, 0, 1)
 
     asyncio.run(play())
+
+
+MIB = 1024 * 1024
+
+
+async def test_shards_at_their_tip_do_not_wait_for_those_that_are_behind() -> None:
+    budget = ByteBudget(64 * MIB)
+    behind = [budget.open() for _ in range(6)]
+    tips = [budget.open() for _ in range(100)]
+    reading = [await asking(account, 14 * MIB) for account in behind]
+    assert sum(task.done() for task in reading) == 3, "the fourth would not leave the set-aside"
+    for tip in tips:
+        assert tip.reserve_at_once(64 * 1024)
+        tip.settle(40 * 1024)
+        tip.release(40 * 1024)
+    for account in behind[:3]:
+        account.settle(14 * MIB)
+    for tip in tips:
+        assert tip.reserve_at_once(64 * 1024), "their consumers are not done, and still"
+        tip.settle(0)
+    for task in reading[3:]:
+        task.cancel()
+    await asyncio.gather(*reading[3:], return_exceptions=True)
+
+
+async def test_small_ones_get_no_more_than_the_set_aside_while_a_large_one_waits() -> None:
+    budget = ByteBudget(64 * MIB)
+    holder, large = budget.open(), budget.open()
+    tips = [budget.open() for _ in range(40)]
+    await holder.reserve(40 * MIB)
+    waiting = await asking(large, 30 * MIB)
+    assert sum(tip.reserve_at_once(MIB) for tip in tips) == 16
+    late = await asking(tips[16], MIB)
+    assert not late.done()
+    holder.settle(0)
+    await waiting
+    await late
+    assert (large.reserved, tips[16].reserved) == (30 * MIB, MIB)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 70 * MIB), min_size=1, max_size=30),
+    outcomes=st.lists(st.integers(0, 20 * MIB), min_size=30, max_size=30),
+)
+def test_everybody_is_served_in_the_end_and_the_capacity_is_kept(
+    sizes: list[int], outcomes: list[int]
+) -> None:
+    async def main() -> None:
+        budget = ByteBudget(64 * MIB)
+
+        async def fetch(size: int, outcome: int) -> None:
+            account = budget.open()
+            await account.reserve(size)
+            statistics = budget.statistics()
+            assert statistics.reserved <= statistics.capacity
+            await asyncio.sleep(0)
+            account.settle(outcome)
+            await asyncio.sleep(0)
+            account.release(outcome)
+            account.close()
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*map(fetch, sizes, outcomes))
+        statistics = budget.statistics()
+        assert (statistics.reserved, statistics.kept, statistics.waiting) == (0, 0, 0)
+        assert budget._reserved_small == 0
+
+    asyncio.run(main())
