@@ -95,6 +95,15 @@ class ReadConfig(Section, frozen=True, kw_only=True):
         Seconds,
         Meta(description="least seconds between calls of one shard; AWS allows 5 a second"),
     ] = 0.2
+    share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="part of each shard's limits (5 calls, 2 MB a second for all who poll it) "
+            "that this group may use; 1 leaves it to Kinesis to refuse what is too much",
+        ),
+    ] = 1.0
     max_records: Annotated[
         int, Meta(ge=1, le=10_000, description="records asked for in one GetRecords call")
     ] = 10_000

@@ -43,8 +43,9 @@ class ByteBudget:
         Reservations are granted in the order in which they were asked for and never past the
         capacity. While anything at all is free, the first in turn gets it, however much it asked
         for, once no other reservation is outstanding: only consumers could free more, and theirs
-        may be stuck. It is then to ask for no more than it was granted. An account that keeps something gets no more than its share, capacity /
-        accounts, and is passed by while it waits for that.
+        may be stuck. It is then to ask for no more than it was granted. An account that keeps
+        something gets no more than its share, capacity / accounts, and is passed by while it waits
+        for that.
 
         Small reservations, as those of shards at their tip, do not wait behind large ones, but in a
         queue of their own: a quarter of the capacity is for them alone, and they get no more than

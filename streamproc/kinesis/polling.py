@@ -24,12 +24,18 @@ __all__ = [
     "after_failure",
     "backoff_delay",
     "first_delay",
+    "least_interval",
     "next_delay",
 ]
 
 Sleep = Callable[[float], Awaitable[None]]
 """`asyncio.sleep` or a virtual one; the argument is in seconds."""
 
+# Groups whose calls meet in one second would meet again in the next, were they as regular as that.
+_SHARED_JITTER: Final = 0.1
+_STRETCH: Final = 1.1
+_RELAX: Final = 0.05
+_MOST_STRETCHED: Final = 5.0
 _BACKOFF_BASE_S: Final = 0.2
 _BACKOFF_CAP_S: Final = 5.0
 
@@ -53,11 +59,14 @@ class Pace(msgspec.Struct, frozen=True):
         failures: calls that failed in a row.
         quiet_since: monotonic time in seconds of the first answer of the present run of empty
             ones; None after one with records.
+        stretch: by how much intervals are longer than they need be; grows with each throttle and
+            shrinks with each answer, so that groups that share a shard find out what it bears.
     """
 
     mode: Mode = Mode.CATCH_UP
     failures: int = 0
     quiet_since: float | None = None
+    stretch: float = 1.0
 
 
 def after_answer(
@@ -79,12 +88,13 @@ def after_answer(
         mode = Mode.IDLE
     else:
         mode = Mode.TIP
-    return Pace(mode, 0, quiet_since)
+    return Pace(mode, 0, quiet_since, max(1.0, pace.stretch - _RELAX))
 
 
-def after_failure(pace: Pace) -> Pace:
-    """Return the pace after a call that was throttled or failed."""
-    return Pace(Mode.BACKOFF, pace.failures + 1, pace.quiet_since)
+def after_failure(pace: Pace, *, throttled: bool = False) -> Pace:
+    """Return the pace after a call that was throttled or failed otherwise."""
+    stretch = min(_MOST_STRETCHED, pace.stretch * _STRETCH) if throttled else pace.stretch
+    return Pace(Mode.BACKOFF, pace.failures + 1, pace.quiet_since, stretch)
 
 
 def next_delay(
@@ -99,13 +109,20 @@ def next_delay(
         now: monotonic time in seconds.
         rng: source of the backoff's jitter.
     """
-    interval = config.min_interval
+    interval = least_interval(config) * pace.stretch
+    if config.share < 1 or pace.stretch > 1:
+        interval *= 1 + rng.uniform(0, _SHARED_JITTER)
     if pace.mode is Mode.TIP:
         interval = max(interval, config.poll_interval)
     elif pace.mode is Mode.IDLE:
         interval = max(interval, config.idle_poll_interval)
     wait = max(0.0, started + interval - now)
     return max(wait, backoff_delay(pace.failures, rng)) if pace.failures else wait
+
+
+def least_interval(config: ReadConfig) -> float:
+    """Return the seconds between calls of a shard that the group's share of them allows."""
+    return config.min_interval / config.share
 
 
 def backoff_delay(failures: int, rng: random.Random) -> float:

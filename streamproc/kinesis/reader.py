@@ -14,6 +14,7 @@ import msgspec
 
 from streamproc.config import ReadConfig
 from streamproc.errors import StreamError
+from streamproc.kinesis.allowance import SHARD_BYTES_PER_SECOND, Allowance
 from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.codec import GetRecordsResult
@@ -33,6 +34,7 @@ from streamproc.kinesis.polling import (
     after_answer,
     after_failure,
     first_delay,
+    least_interval,
     next_delay,
 )
 from streamproc.kinesis.prefetch import Fetched, Prefetch
@@ -48,7 +50,7 @@ Clock = Callable[[], float]
 # GetRecords returns up to 10 MB of data, which base64 makes a third longer.
 _LARGEST_ANSWER = 14 * 1024 * 1024
 _LEAST_RESERVATION = 64 * 1024
-# Bytes on the wire of a record, before the first one is seen.
+# Bytes of a record, before the first one is seen.
 _LIKELY_RECORD = 1_024.0
 # One failure is nobody's concern, and a throttle now and then is how limits are shared.
 _FAILURES_TO_WARN = 5
@@ -168,7 +170,9 @@ class ShardReader:
         self._expected = _LARGEST_ANSWER
         self._ended = False
         self._last_bytes = 0
-        self._record_bytes = _LIKELY_RECORD
+        self._record_bytes = self._data_bytes = _LIKELY_RECORD
+        rate = SHARD_BYTES_PER_SECOND * config.share
+        self._allowance = None if config.share == 1 else Allowance(rate, rate, self._clock())
         self._called_at = 0.0
         self._resumed = asyncio.Event()
         self._counts = _Counts()
@@ -261,9 +265,11 @@ class ShardReader:
         if fetched is not None:
             self._prefetch.push(fetched)
         if not self._ended and generation == self._generation:
-            await self._sleep(
-                next_delay(self._pace, self._config, self._called_at, self._clock(), self._rng)
-            )
+            now = self._clock()
+            delay = next_delay(self._pace, self._config, self._called_at, now, self._rng)
+            if self._allowance is not None:
+                delay = max(delay, self._allowance.wait(now))
+            await self._sleep(delay)
 
     async def _fetch(self, generation: int) -> Fetched | None:
         """Call GetRecords; None when there is nothing to hand over or a rewind came between."""
@@ -301,6 +307,9 @@ class ShardReader:
     def _limit(self) -> int:
         """Return how many records are likely to fit what was reserved."""
         most, reserved = self._config.max_records, self._prefetch.reserved
+        if self._allowance is not None:
+            interval = least_interval(self._config)
+            most = min(most, self._allowance.records(interval, self._data_bytes))
         if reserved >= self._expected:
             return most
         return max(1, min(most, int(reserved / self._record_bytes)))
@@ -312,8 +321,8 @@ class ShardReader:
             api,
             ticks,
             self._prefetch,
-            interval=max(self._config.min_interval, self._config.idle_poll_interval),
-            limit=self._config.max_records,
+            interval=max(least_interval(self._config), self._config.idle_poll_interval),
+            limit=self._limit(),
             expected=self._expected,
             on_call=self._note_call,
             on_empty=self._note_empty,
@@ -356,6 +365,11 @@ class ShardReader:
             counts.records += len(records)
             counts.bytes += result.wire_bytes
             self._record_bytes = max(1.0, result.wire_bytes / len(result.records))
+        if self._allowance is not None:
+            size = sum(len(each.data) + len(each.partition_key) for each in result.records)
+            self._allowance = self._allowance.after(now, size)
+            if size:
+                self._data_bytes = size / len(result.records)
         return Fetched(
             records=records,
             millis_behind_latest=result.millis_behind_latest,
@@ -373,7 +387,7 @@ class ShardReader:
 
     def _note_failure(self, error: KinesisError) -> None:
         counts = self._counts
-        self._pace = after_failure(self._pace)
+        self._pace = after_failure(self._pace, throttled=isinstance(error, ThrottledError))
         match error:
             case ThrottledError():
                 counts.throttles += 1

@@ -14,6 +14,9 @@ TIP_S: Final = 0.02
 LAG_SHARE: Final = 0.1
 """Part of the lag that a batch may take: what is a second late may wait for another tenth."""
 
+MOST_S: Final = 1.0
+"""Seconds that no batch is to exceed: a stop, a hand-over and a second try wait for one."""
+
 LEAST: Final = 50
 """Records that a batch may have in any case: a commit costs a round trip, however few it brings."""
 
@@ -48,5 +51,5 @@ class BatchPace(msgspec.Struct, frozen=True):
         """
         if self.seconds <= 0.0:
             return most
-        allowed = max(TIP_S, LAG_SHARE * lag)
+        allowed = min(MOST_S, max(TIP_S, LAG_SHARE * lag))
         return max(min(LEAST, most), min(most, int(allowed / self.seconds)))

@@ -126,3 +126,29 @@ def test_a_thousand_shards_do_not_poll_in_step() -> None:
     in_tenths = [sum(i / 20 <= first < (i + 1) / 20 for first in firsts) for i in range(10)]
     assert sum(in_tenths) == 1_000
     assert min(in_tenths) > 60
+
+
+def test_throttles_stretch_the_intervals_and_answers_bring_them_back() -> None:
+    pace = Pace()
+    for _ in range(3):
+        pace = after_failure(pace, throttled=True)
+    pace = after_answer(pace, CONFIG, 0.0, 10, 1_000)
+    stretched = next_delay(pace, CONFIG, 0.0, 0.0, random.Random(1))
+    assert stretched > 1.2 * CONFIG.min_interval
+    for _ in range(200):
+        pace = after_answer(pace, CONFIG, 0.0, 10, 1_000)
+    assert next_delay(pace, CONFIG, 0.0, 0.0, random.Random(1)) == CONFIG.min_interval
+
+
+@given(throttles=st.integers(0, 1_000))
+def test_intervals_are_stretched_within_bounds(throttles: int) -> None:
+    pace = Pace()
+    for _ in range(throttles):
+        pace = after_failure(pace, throttled=True)
+    pace = after_answer(pace, CONFIG, 0.0, 10, 1_000)
+    assert next_delay(pace, CONFIG, 0.0, 0.0, random.Random(1)) <= 5.5 * CONFIG.min_interval
+
+
+def test_other_failures_do_not_stretch_them() -> None:
+    pace = after_answer(after_failure(Pace()), CONFIG, 0.0, 10, 1_000)
+    assert next_delay(pace, CONFIG, 0.0, 0.0, random.Random(1)) == CONFIG.min_interval

@@ -23,6 +23,10 @@ def test_slow_handlers_have_small_batches_at_the_tip_and_large_ones_behind() -> 
     assert pace.size(1_000, lag=60.0) == 1_000
 
 
+def test_no_batch_takes_long() -> None:
+    assert BatchPace(10e-3).size(1_000, lag=3_600.0) == 100
+
+
 def test_very_slow_ones_commit_together_all_the_same() -> None:
     assert BatchPace(0.5).size(1_000, lag=0.0) == LEAST
     assert BatchPace(0.5).size(10, lag=0.0) == 10
@@ -47,9 +51,7 @@ def test_batches_grow_with_the_lag(seconds: float, most: int, lag: float, more: 
 
 
 @given(each=SECONDS, others=st.lists(SECONDS, max_size=5), records=st.integers(1, 1_000))
-def test_the_pace_follows_what_batches_take(
-    each: float, others: list[float], records: int
-) -> None:
+def test_the_pace_follows_what_batches_take(each: float, others: list[float], records: int) -> None:
     pace = BatchPace()
     for other in others:
         pace = pace.after(records, records * other)
