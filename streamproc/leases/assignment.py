@@ -188,7 +188,9 @@ def withdrawn(lease: Lease) -> Lease:
 
 def _active(leases: Sequence[Lease]) -> list[Lease]:
     rows = {lease.key: lease for lease in leases}
-    return [row for row in leases if not row.is_finished and startable(row, rows)]
+    return [
+        row for row in leases if not row.is_finished and (not row.parents or startable(row, rows))
+    ]
 
 
 def _age(row: Lease, observed: Mapping[str, Observed], now: float) -> float:
