@@ -306,13 +306,17 @@ class ShardReader:
 
     def _limit(self) -> int:
         """Return how many records are likely to fit what was reserved."""
-        most, reserved = self._config.max_records, self._prefetch.reserved
-        if self._allowance is not None:
-            interval = least_interval(self._config)
-            most = min(most, self._allowance.records(interval, self._data_bytes))
+        most, reserved = self._most_records(), self._prefetch.reserved
         if reserved >= self._expected:
             return most
         return max(1, min(most, int(reserved / self._record_bytes)))
+
+    def _most_records(self) -> int:
+        """Return how many records this group may ask for in one call."""
+        most = self._config.max_records
+        if self._allowance is None:
+            return most
+        return min(most, self._allowance.records(least_interval(self._config), self._data_bytes))
 
     async def _until_news(
         self, api: QuietApi, ticks: Ticks, iterator: str
@@ -322,7 +326,7 @@ class ShardReader:
             ticks,
             self._prefetch,
             interval=max(least_interval(self._config), self._config.idle_poll_interval),
-            limit=self._limit(),
+            limit=self._most_records(),
             expected=self._expected,
             on_call=self._note_call,
             on_empty=self._note_empty,
