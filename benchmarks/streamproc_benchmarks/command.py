@@ -13,6 +13,7 @@ from streamproc_benchmarks.commands.idle import idle
 from streamproc_benchmarks.commands.latency import latency
 from streamproc_benchmarks.commands.quick import quick
 from streamproc_benchmarks.commands.recovery import recovery
+from streamproc_benchmarks.commands.scaling import scaling
 from streamproc_benchmarks.commands.soak import soak
 from streamproc_benchmarks.commands.steps import codec, windows
 from streamproc_benchmarks.commands.throughput import throughput
@@ -30,6 +31,7 @@ app.command()(latency)
 app.command()(recovery)
 app.command()(soak)
 app.command()(idle)
+app.command()(scaling)
 app.command()(dedupe)
 app.command()(codec)
 app.command()(windows)

@@ -1,0 +1,71 @@
+"""`streamproc bench scaling`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from streamproc.cli.loop import run_loop
+from streamproc.cli.options import SetOption
+from streamproc.errors import ConfigError
+from streamproc_benchmarks.options import (
+    BarsOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    RoundsOption,
+    SeedOption,
+    ShardsOption,
+    checked_settings,
+    say,
+)
+
+if TYPE_CHECKING:
+    from streamproc_benchmarks.scaling import ProcessorName
+
+__all__ = ["scaling"]
+
+
+def scaling(
+    processor: Annotated[
+        str, typer.Option(help="fraud, inventory or noop: what each worker does.")
+    ] = "fraud",
+    workers: Annotated[int, typer.Option(help="Most worker processes.", min=1)] = 2,
+    records: Annotated[int, typer.Option(help="Records for each worker.", min=1_000)] = 20_000,
+    rounds: RoundsOption = 3,
+    shards: ShardsOption = 8,
+    seed: SeedOption = 1,
+    limit: LimitOption = 300,
+    out: OutOption = None,
+    json: JsonOption = None,
+    bars: BarsOption = True,
+    assignments: SetOption = None,
+) -> None:
+    """Read one stream with 1 and more worker processes: rates, CPU time, efficiency."""
+    from streamproc_benchmarks.output import Output
+    from streamproc_benchmarks.reportfile import make_report
+    from streamproc_benchmarks.scaling import ScalingPlan, measure_scaling, print_scaling
+    from streamproc_benchmarks.tables import new_console
+
+    if processor not in ("fraud", "inventory", "noop"):
+        raise ConfigError(f"--processor {processor}: there are fraud, inventory and noop")
+    if shards < workers:
+        raise ConfigError(f"--shards {shards}: {workers} workers need one each at least")
+    settings = checked_settings(assignments)
+    plan = ScalingPlan(
+        processor=cast("ProcessorName", processor),
+        workers=workers,
+        records=records,
+        rounds=rounds,
+        shards=shards,
+        seed=seed,
+        limit=limit,
+    )
+    output, console = Output(out, json, judge=bars), new_console()
+    environment, result = run_loop(measure_scaling(plan, settings, say))
+    print_scaling(result, console)
+    report = make_report(
+        "scaling", result, print_scaling, environment, seed=seed, settings=settings
+    )
+    output.conclude([report], console)
