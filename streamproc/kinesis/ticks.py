@@ -13,9 +13,9 @@ from typing import Final
 
 __all__ = ["GRID_S", "Ticks"]
 
-GRID_S: Final = 0.025
+GRID_S: Final = 0.05
 """Seconds between two instants: a poll comes at most half of it early or late, and of a thousand
-shards asked every second 25 are asked at a time."""
+shards asked every second 50 are asked at a time."""
 
 
 class Ticks:
