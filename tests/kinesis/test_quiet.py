@@ -23,6 +23,8 @@ from streamproc.kinesis.errors import (
     TransientError,
 )
 from streamproc.kinesis.polling import Mode
+from streamproc.kinesis.prefetch import Prefetch
+from streamproc.kinesis.quiet import Quiet
 from streamproc.kinesis.reader import ShardReader
 from streamproc.kinesis.records import ChildShard, HashKeyRange
 from streamproc.kinesis.ticks import GRID_S, Ticks
@@ -317,5 +319,47 @@ def test_whatever_happens_every_record_comes_in_order(
         assert rig.reader.statistics().rewinds > 0 or not rewound
         await rig.end()
         assert rig.budget.statistics().reserved == 0
+
+    virtual_time.run(main())
+
+
+def test_each_poll_goes_on_from_the_answer_before() -> None:
+    """An iterator is good for five minutes: a shard that is quiet for longer needs new ones."""
+
+    class Numbered(Calls):
+        def __init__(self) -> None:
+            self.iterators: list[str] = []
+
+        def ask_at_once(
+            self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+        ) -> bool:
+            self.iterators.append(iterator)
+            answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(done)
+            answer.set_result((200, b""))
+            return True
+
+        def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+            return GetRecordsResult(
+                records=[], next_shard_iterator=f"iterator-{len(self.iterators)}"
+            )
+
+    async def main() -> None:
+        calls, told = Numbered(), list[str]()
+        quiet = Quiet(
+            calls,
+            Ticks(),
+            Prefetch(SHARD, ByteBudget(1_000)),
+            interval=1.0,
+            limit=10,
+            expected=10,
+            on_call=lambda: None,
+            on_empty=told.append,
+        )
+        quiet.begin("iterator-0")
+        await asyncio.sleep(3.5)
+        assert calls.iterators == [f"iterator-{n}" for n in range(4)]
+        assert told == [f"iterator-{n}" for n in range(1, 5)]
+        quiet.news.cancel()
 
     virtual_time.run(main())

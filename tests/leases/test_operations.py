@@ -241,3 +241,14 @@ async def test_stop_ends_even_without_a_store(fleet: Fleet) -> None:
     began = virtual_time.now()
     await worker.leases.stop()
     assert virtual_time.now() - began <= CONFIG.duration * 1.5
+
+
+@fleet_test
+async def test_a_renewal_without_news_is_no_checkpoint(fleet: Fleet) -> None:
+    await fleet.shards(3)
+    worker = fleet.start("a")
+    await asyncio.sleep(20)
+    assert worker.leases.statistics().checkpoints == 0
+    worker.leases.note_position("shard-1", Position("7"), None)
+    await asyncio.sleep(5)
+    assert worker.leases.statistics().checkpoints == 1
