@@ -52,7 +52,7 @@ class Tally:
         unknown = len(batch.unknown)
         statistics.batches += 1
         statistics.records += len(records)
-        statistics.bytes += sum([len(record.data) for record in records])
+        statistics.bytes += batch.bytes
         statistics.processed += processed
         statistics.unknown += unknown
         statistics.dead_letters += put_aside - parked

@@ -178,6 +178,7 @@ class ShardTimers:
     ) -> DecodedBatch:
         """Return a batch in which the timers' events stand before the items at these indexes."""
         merged = DecodedBatch(batch.records, batch.own)
+        merged.bytes = batch.bytes
         merged.cells, merged.dead, merged.unknown = dict(batch.cells), batch.dead, batch.unknown
         merged.counters = dict(batch.counters)
         merged.has_async, merged.has_runs = batch.has_async, batch.has_runs

@@ -422,5 +422,7 @@ def test_every_record_belongs_to_exactly_one_partition(kinds: list[str], partiti
         assert all(item.partition == partition for item in share.items)
         assert all(name.startswith(keys[partition].prefix) for name in share.cells)
         assert len(share.items) + len(share.dead) + len(share.unknown) <= len(share.own)
+        assert share.bytes == sum(len(each.data) for each in share.own)
+    assert batch.bytes == sum(len(each.data) for each in records)
     assert sum(len(share.items) for share in shares.values()) == len(batch.items)
     assert sum(len(share.cells) for share in shares.values()) == len(batch.cells)

@@ -102,7 +102,9 @@ async def test_a_timer_by_event_time_fires_before_the_first_event_that_reaches_i
             h.record(Reserved(name, "s"), time=START + at)
             for name, at in (("late", 1), ("reaching", 10), ("after", 11))
         )
+        before = h.statistics.bytes
         await h.process(late, reaching, after)
+        assert h.statistics.bytes - before == sum(len(r.data) for r in (late, reaching, after))
         assert h.state("holds", "s") == ["+a", "+b", "+late", "-a", "+reaching", "+after"]
         assert h.timers == []
         assert holds.times[0][0] == 10.0
