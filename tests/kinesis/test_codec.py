@@ -157,7 +157,7 @@ async def test_the_parser_agrees_with_botocores_and_keeps_the_metadata() -> None
 @pytest.mark.parametrize(
     ("operation", "response_body", "status"),
     [
-        ("ListShards", b'{"Shards":[],"NextToken":"t"}', 200),
+        ("ListShards", b"<html>no</html>", 500),
         ("PutRecords", b'{"FailedRecordCount":0,"Records":[]}', 200),
         ("GetRecords", b'{"__type":"ExpiredIteratorException","message":"old"}', 400),
         ("GetRecords", b"<html>no</html>", 503),
@@ -170,6 +170,23 @@ async def test_everything_else_is_left_to_botocore(
     typed, plain = await parse(operation, response_body, status)
     assert typed == plain
     assert RESULT_KEY not in typed
+
+
+WHOLE_LIST = b"""{"Shards": [{
+    "ShardId": "shardId-000000000002",
+    "ParentShardId": "shardId-000000000000",
+    "AdjacentParentShardId": "shardId-000000000001",
+    "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"},
+    "SequenceNumberRange": {"StartingSequenceNumber": "1", "EndingSequenceNumber": "2"}
+}], "NextToken": "t"}"""
+
+
+@pytest.mark.parametrize(
+    "response_body", [WHOLE_LIST, b'{"Shards":[]}', b"{}", b"<html>no</html>", b""]
+)
+async def test_a_list_of_shards_is_what_botocore_makes_of_it(response_body: bytes) -> None:
+    typed, plain = await parse("ListShards", response_body)
+    assert typed == plain
 
 
 def test_one_parser_serves_a_protocol_and_settings_reach_it() -> None:
