@@ -41,7 +41,7 @@ class LeasedTransactor(Transactor):
 
     async def process(self, records: Sequence[Record]) -> None:
         """Decode each record into its event and call the handlers with it."""
-        plans, direct = self._plans, self._plans.direct
+        plans = self._plans
         for record in records:
             try:
                 envelope = plans.decode(record.data)
@@ -49,10 +49,9 @@ class LeasedTransactor(Transactor):
                 # A type that was not met yet; the plans know it from now on.
                 plans.meet(read_envelope(record.data).type)
                 envelope = plans.decode(record.data)
-            met = type(envelope)
-            plan = plans.of[met]
+            plan, is_direct = plans.of[type(envelope)]
             assert plan is not None, "the stream holds BenchmarkEvents only"
-            assert met in direct, "and all in the version that is declared"
+            assert is_direct, "and all in the version that is declared"
             for target in plan.targets:
                 target.call(envelope.data, None)
         self._done = records[-1].position

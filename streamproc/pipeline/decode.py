@@ -103,8 +103,7 @@ def decode_batch(
                 envelope = read_envelope(data)
                 plan, is_direct = plans.meet(envelope.type), False
             else:
-                met = type(envelope)
-                plan, is_direct = plans.of[met], met in plans.direct
+                plan, is_direct = plans.of[type(envelope)]
             if plan is None:
                 if dead_letter_unknown:
                     raise _unknown(record)
@@ -131,13 +130,14 @@ def decode_batch(
             if partitions > 1:
                 partition = _partition(plan, event, payload, digest, partitions)
                 plan = plan.in_partition(routes, partition)
-            calls: list[Call] = []
-            for target in plan.targets:
-                # No comprehension: it costs a frame, and nearly all events have one target.
-                calls.append(make_call(target, event, cells, cache))  # noqa: PERF401
-            for decode, wanted in plan.others:
-                event = decode(payload)
-                calls += [make_call(target, event, cells, cache) for target in wanted]
+            if plan.only is not None:
+                # Nearly all events have one handler; no loop, and no comprehension's frame.
+                calls = [make_call(plan.only, event, cells, cache)]
+            else:
+                calls = [make_call(target, event, cells, cache) for target in plan.targets]
+                for decode, wanted in plan.others:
+                    event = decode(payload)
+                    calls += [make_call(target, event, cells, cache) for target in wanted]
             item = Item(
                 order,
                 reading.event_type,

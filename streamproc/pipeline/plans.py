@@ -37,11 +37,12 @@ class Plan:
             older version.
         targets: the handlers of the first class.
         others: decoder and handlers of each further class.
+        only: the handler, if there is one alone in all classes.
         counting: whether any handler declared counters.
     """
 
     __slots__ = ("_elsewhere", "begin_digest", "counting", "decode", "has_async", "has_runs",
-                 "id_of", "others", "reading", "targets", "upcast")  # fmt: skip
+                 "id_of", "only", "others", "reading", "targets", "upcast")  # fmt: skip
 
     def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
         self.reading = reading
@@ -50,6 +51,7 @@ class Plan:
         self.decode, self.targets = reading.decoders[0], targets[0]
         self.upcast = reading.upcast
         self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
+        self.only = targets[0][0] if len(targets) == len(targets[0]) == 1 else None
         self.has_async = any(t.handler.is_async for group in targets for t in group)
         self.has_runs = any(t.handler.is_batch for group in targets for t in group)
         self.counting = any(t.counting is not None for group in targets for t in group)
@@ -74,14 +76,12 @@ class Plans:
 
     Attributes:
         decode: record data -> an object with `data`, `id` and `time`.
-        of: the class of that object -> the plan; None for types that no processor declares.
-        direct: those classes of which `data` is the event or an older version of it, not the bytes
-            of the payload.
+        of: the class of that object -> the plan, None for types that no processor declares; and
+            whether `data` is the event or an older version of it, not the bytes of the payload.
     """
 
     def __init__(self, routes: Routes) -> None:
-        self.of: dict[type, Plan | None] = {}
-        self.direct: set[type] = set()
+        self.of: dict[type, tuple[Plan | None, bool]] = {}
         self.decode: Callable[[bytes], Any] = _know_nothing
         self._routes = routes
         self._by_wire_type: dict[str, Plan | None] = {}
@@ -114,9 +114,7 @@ class Plans:
             tag=wire_type,
             gc=False,
         )
-        self.of[member] = plan
-        if direct is not None:
-            self.direct.add(member)
+        self.of[member] = plan, direct is not None
         union = functools.reduce(operator.or_, self.of, _Nothing)
         self.decode = msgspec.json.Decoder(union).decode
 
