@@ -20,7 +20,7 @@ from streamproc_benchmarks.progress import Consumed, DoneBatch
 from streamproc_benchmarks.rounds import Say, interleaved
 from streamproc_benchmarks.runs import Bench, check, workload_of
 from streamproc_benchmarks.statistics import spread
-from streamproc_benchmarks.tables import new_table, show_number, show_spread
+from streamproc_benchmarks.tables import new_table, show_spread
 from streamproc_benchmarks.workloads import WorkloadName
 
 __all__ = [
@@ -283,26 +283,26 @@ def print_latency(found: Latency, console: Console) -> None:
         f"Latency from due time to commit: {found.seconds:g} s, {found.shards} shards, "
         f"{len(next(iter(found.rounds.values())))} rounds",
         (
-            *("capacity/s", "offered/s", "sent/s", "achieved/s"),
-            *("p50 ms", "p90 ms", "p99 ms", "p99.9", "max ms"),
+            *("capacity k/s", "offered k/s", "sent k/s", "achieved k/s"),
+            *("p50 ms", "p99 ms", "p99.9 ms", "max ms"),
         ),
     )
     for consumer, rounds in found.rounds.items():
         capacity = found.capacity.get(consumer, ())
-        shown = show_spread([one.records_per_second for one in capacity]) if capacity else ""
+        shown = _thousands([one.records_per_second for one in capacity]) if capacity else ""
         bound = any(one.bottleneck == "server" for one in capacity)
         table.add_row(
             consumer,
             Text(f"{shown}\nthe server's", style="yellow") if bound else shown,
-            show_number(rounds[0].offered),
-            show_spread([one.sent for one in rounds]),
+            _thousands([rounds[0].offered]),
+            _thousands([one.sent for one in rounds]),
             Text(
-                show_spread([one.achieved for one in rounds]),
+                _thousands([one.achieved for one in rounds]),
                 style="" if all(one.reached for one in rounds) else "bold red",
             ),
             *[
                 show_spread([getattr(one, field) for one in rounds], ",.0f")
-                for field in ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
+                for field in ("p50_ms", "p99_ms", "p999_ms", "max_ms")
             ],
         )
     console.print(table)
@@ -313,6 +313,10 @@ def print_latency(found: Latency, console: Console) -> None:
         f"first {found.warm_up:g} s are left out of the percentiles. A shard at its tip is polled "
         f"every {found.poll_interval * 1000:g} ms."
     )
+
+
+def _thousands(rates: Sequence[float]) -> str:
+    return show_spread([rate / 1000 for rate in rates], ",.1f")
 
 
 def _not_reached(rounds: Sequence[LatencyRound]) -> str:

@@ -1,10 +1,10 @@
-"""A processor that does nothing: what remains is the engine's own cost."""
+"""A processor that does nothing, so that the engine's own cost remains, and one that computes."""
 
 from __future__ import annotations
 
 from streamproc import Context, Event, Processor, on
 
-__all__ = ["BenchmarkEvent", "NoopProcessor"]
+__all__ = ["BenchmarkEvent", "ComputingProcessor", "NoopProcessor"]
 
 
 class BenchmarkEvent(Event, type="BenchmarkEvent", version=1, id="event_id"):
@@ -27,3 +27,19 @@ class NoopProcessor(Processor):
     @on(BenchmarkEvent)
     def ignore(self, event: BenchmarkEvent, ctx: Context) -> None:
         """Do nothing."""
+
+
+class ComputingProcessor(Processor):
+    """Computes some 100 us for each `BenchmarkEvent`, as a model does; keeps no state."""
+
+    name = "computing"
+
+    def __init__(self, additions: int = 2_500) -> None:
+        self._additions = additions
+
+    @on(BenchmarkEvent)
+    def compute(self, event: BenchmarkEvent, ctx: Context) -> None:
+        """Add numbers up."""
+        total = 0
+        for number in range(self._additions):
+            total += number

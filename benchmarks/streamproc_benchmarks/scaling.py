@@ -38,7 +38,7 @@ __all__ = [
     "print_scaling",
 ]
 
-ProcessorName = Literal["fraud", "inventory", "noop"]
+ProcessorName = Literal["computing", "fraud", "inventory", "noop"]
 
 _STREAM: Final = "scaling"
 _START_S: Final = 60.0
@@ -47,6 +47,7 @@ _WINDOW: Final = (0.15, 0.80)
 _NEAR_LINEAR: Final = 0.9
 _BUSY: Final = 0.85
 _WORKLOADS: Final[dict[ProcessorName, WorkloadName]] = {
+    "computing": "events",
     "fraud": "payments",
     "inventory": "orders",
     "noop": "events",

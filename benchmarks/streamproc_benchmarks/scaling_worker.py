@@ -17,6 +17,7 @@ from streamproc.pipeline.transaction import Transactor
 from streamproc.plugins import load_processors
 from streamproc.settings import load_config
 from streamproc.worker import Worker
+from streamproc_benchmarks.noop import ComputingProcessor
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
 
@@ -76,7 +77,10 @@ async def _work(spec: ScalingWorkerSpec) -> None:
         batches.append(Committed(time.monotonic(), time.process_time(), self._shard_id, sequences))
 
     calm_collector()
-    worker = Worker(load_config(None, {}, overrides), load_processors({spec.processor: {}}))
+    # No plugin of its own: nobody needs it but this scenario.
+    own = {"use": f"{ComputingProcessor.__module__}:{ComputingProcessor.__name__}"}
+    options = own if spec.processor == ComputingProcessor.name else {}
+    worker = Worker(load_config(None, {}, overrides), load_processors({spec.processor: options}))
     with patch.object(Transactor, "process", noted):
         running = asyncio.create_task(worker.run())
         reporting = asyncio.create_task(_report(worker, batches))

@@ -73,7 +73,7 @@ def test_a_short_run_reports_what_was_measured(tmp_path: Path) -> None:
     assert "2000" in report["command"]
     assert report["environment"]["libraries"]["msgspec"]
     assert "Throughput: 2,000 records" in done.stdout
-    assert "offered/s" in done.stdout
+    assert "offered k/s" in done.stdout
 
 
 @pytest.mark.process

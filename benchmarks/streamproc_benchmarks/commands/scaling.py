@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -21,16 +21,13 @@ from streamproc_benchmarks.options import (
     say,
 )
 
-if TYPE_CHECKING:
-    from streamproc_benchmarks.scaling import ProcessorName
-
 __all__ = ["scaling"]
 
 
 def scaling(
     processor: Annotated[
-        str, typer.Option(help="fraud, inventory or noop: what each worker does.")
-    ] = "fraud",
+        str, typer.Option(help="computing, fraud, inventory or noop: what each worker does.")
+    ] = "computing",
     workers: Annotated[int, typer.Option(help="Most worker processes.", min=1)] = 2,
     records: Annotated[int, typer.Option(help="Records for each worker.", min=1_000)] = 20_000,
     rounds: RoundsOption = 3,
@@ -45,11 +42,18 @@ def scaling(
     """Read one stream with 1 and more worker processes: rates, CPU time, efficiency."""
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
-    from streamproc_benchmarks.scaling import ScalingPlan, measure_scaling, print_scaling
+    from streamproc_benchmarks.scaling import (
+        ProcessorName,
+        ScalingPlan,
+        measure_scaling,
+        print_scaling,
+    )
     from streamproc_benchmarks.tables import new_console
 
-    if processor not in ("fraud", "inventory", "noop"):
-        raise ConfigError(f"--processor {processor}: there are fraud, inventory and noop")
+    if processor not in get_args(ProcessorName):
+        raise ConfigError(
+            f"--processor {processor}: there are {', '.join(get_args(ProcessorName))}"
+        )
     if shards < workers:
         raise ConfigError(f"--shards {shards}: {workers} workers need one each at least")
     settings = checked_settings(assignments)
