@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Literal
 
 import typer
@@ -57,6 +58,7 @@ def soak(
 
     output, console = Output(out, None, judge=bars), new_console()
     settings = checked_settings(assignments)
+    report = functools.partial(make_report, seed=seed, settings=settings)
     reports = []
     if part != "replay":
         overload_plan = OverloadPlan(
@@ -70,11 +72,7 @@ def soak(
         )
         environment, overload = run_loop(measure_overload(overload_plan, say))
         print_overload(overload, console)
-        reports.append(
-            make_report(
-                *("overload", overload, print_overload, environment), seed=seed, settings=settings
-            )
-        )
+        reports.append(report("overload", overload, print_overload, environment))
     if part != "overload":
         replay_plan = ReplayPlan(
             hours=hours,
@@ -87,7 +85,5 @@ def soak(
         )
         environment, replay = run_loop(measure_replay(replay_plan, say))
         print_replay(replay, console)
-        reports.append(
-            make_report("replay", replay, print_replay, environment, seed=seed, settings=settings)
-        )
+        reports.append(report("replay", replay, print_replay, environment))
     output.conclude(reports, console)
