@@ -10,9 +10,10 @@ import difflib
 import os
 import re
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -179,4 +180,20 @@ def _explain(message: str, path: Path | None) -> str:
     where = re.search(r"^(?P<what>.*?) - at `\$\.?(?P<key>.*)`$", message, re.DOTALL)
     if where is None:
         return f"{path or 'configuration'}: {message}"
-    return f"{path or 'configuration'}: {where['key']}: {where['what']}"
+    what = where["what"]
+    if what.startswith("Invalid enum value"):
+        what += f"; it may be {_choices(Config, where['key'].split('.'))}"
+    return f"{path or 'configuration'}: {where['key']}: {what}"
+
+
+def _choices(section: type[Section], key: list[str]) -> str:
+    """Return in words what the setting at a key may be, such as ``a number or auto``."""
+    kind: Any = typing.get_type_hints(section)[key[0]]
+    if len(key) > 1:
+        return _choices(kind, key[1:])
+    kinds = (kind,) if typing.get_origin(kind) is Literal else typing.get_args(kind)
+    words: list[str] = []
+    for each in kinds:
+        is_literal = typing.get_origin(each) is Literal
+        words += typing.get_args(each) if is_literal else ["a number"]
+    return " or ".join(words)

@@ -65,6 +65,11 @@ def test_environment_values_are_read_as_toml_or_else_as_text() -> None:
         ("[redis]\ntimeout = -1", "redis.timeout: Expected `float` > 0.0"),
         ('[redis]\ntimeout = "soon"', "redis.timeout: Expected `float`, got `str`"),
         ('[worker]\non_unknown = "drop"', "worker.on_unknown: Invalid enum value 'drop'"),
+        ('[worker]\non_unknown = "drop"', "it may be dead-letter or skip"),
+        (
+            '[worker]\nprocesses = "many"',
+            "worker.processes: Invalid enum value 'many'; it may be a number or auto",
+        ),
         ('[stream]\ninitial_position = "YESTERDAY"', "stream.initial_position"),
         ("redis = 5", "redis: Expected `object`, got `int`"),
         ("[redis", "Expected ']'"),
