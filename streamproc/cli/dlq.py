@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from streamproc.admin.put_aside import PutAside, open_put_aside
 from streamproc.aside import LetterFilter, ParkedKey, StoredLetter
+from streamproc.cli.dlq_filter import takes_filter
+from streamproc.cli.dlq_tables import (
+    key_view,
+    letter_view,
+    print_keys,
+    print_kinds,
+    print_letter,
+    print_letters,
+)
 from streamproc.cli.loop import run_loop
 from streamproc.cli.options import ConfigOption, JsonOption, SetOption, YesOption, settings_of
 from streamproc.cli.output import print_json
 from streamproc.config import Config
-from streamproc.deadletter import DeadLetter
 from streamproc.errors import ConfigError, StreamprocError
 from streamproc.kinesis.client import open_kinesis
 
-__all__ = ["app", "moment"]
+__all__ = ["app"]
 
 app = typer.Typer(help="Dead letters and parked keys.", no_args_is_help=True)
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SHOWN_RECORDS: Final = 100
-_ERROR_WIDTH: Final = 60
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-ReasonOption = Annotated[str | None, typer.Option("--reason", help="Such as bad-json.")]
-TypeOption = Annotated[str | None, typer.Option("--type", help="Event type.")]
-ShardOption = Annotated[str | None, typer.Option("--shard", help="Shard id, or the end of one.")]
-HandlerOption = Annotated[
-    str | None, typer.Option("--handler", help="processor.method, or the processor.")
-]
-SinceOption = Annotated[
-    str | None, typer.Option("--since", help="Put aside then or later: 30m, 2h, 1d or ISO 8601.")
-]
-UntilOption = Annotated[str | None, typer.Option("--until", help="Put aside then or earlier.")]
-IdOption = Annotated[
-    list[str] | None, typer.Option("--id", help="Of a letter or of an event; repeatable.")
-]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many.", min=1)]
 ParkedOption = Annotated[
     list[str] | None, typer.Option("--parked", help="A parked partition key; repeatable.")
 ]
@@ -57,31 +41,24 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what wo
 
 
 @app.command("ls")
+@takes_filter(limit=50)
 def list_(
-    reason: ReasonOption = None,
-    type_: TypeOption = None,
-    shard: ShardOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    ids: IdOption = None,
-    limit: LimitOption = 50,
+    wanted: LetterFilter,
     parked: Annotated[bool, typer.Option("--parked", help="Parked keys instead.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
     """List dead letters, oldest first, or the parked keys."""
-    wanted = _filter(reason, type_, shard, handler, since, until, ids, limit)
     settings = settings_of(config, assignments)
     if parked:
-        keys = run_loop(_parked(settings))[:limit]
-        print_json([_key_view(each) for each in keys]) if as_json else _print_keys(keys)
+        keys = run_loop(_parked(settings))[: wanted.limit]
+        print_json([key_view(each) for each in keys]) if as_json else print_keys(keys)
         return
     letters = run_loop(_letters(settings, wanted))
-    print_json([_view(each) for each in letters]) if as_json else _print_letters(letters)
-    if not as_json and len(letters) == limit:
-        typer.echo(f"the first {limit}; --limit shows more")
+    print_json([letter_view(each) for each in letters]) if as_json else print_letters(letters)
+    if not as_json and len(letters) == wanted.limit:
+        typer.echo(f"the first {wanted.limit}; --limit shows more")
 
 
 @app.command()
@@ -113,22 +90,16 @@ def show(
             raise ConfigError(f"--raw writes one payload, and there are {len(found)}")
         sys.stdout.buffer.write(found[0].letter.data)
     elif as_json:
-        print_json([_view(each, payload=True) for each in found])
+        print_json([letter_view(each, payload=True) for each in found])
     else:
         for each in found:
-            _print_letter(each)
+            print_letter(each)
 
 
 @app.command()
+@takes_filter(limit=None)
 def redrive(
-    reason: ReasonOption = None,
-    type_: TypeOption = None,
-    shard: ShardOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    ids: IdOption = None,
-    limit: LimitOption = None,
+    wanted: LetterFilter,
     everything: AllOption = False,
     parked: ParkedOption = None,
     all_parked: Annotated[bool, typer.Option("--all-parked", help="Every parked key.")] = False,
@@ -146,7 +117,6 @@ def redrive(
     A dead letter's payload is put back as it was, under its partition key, and then removed here.
     A parked key is processed where it lies, in order, by a running worker.
     """
-    wanted = _filter(reason, type_, shard, handler, since, until, ids, limit)
     settings = settings_of(config, assignments)
     if parked or all_parked:
         _no_mixture(wanted, everything)
@@ -157,15 +127,9 @@ def redrive(
 
 
 @app.command()
+@takes_filter(limit=None)
 def drop(
-    reason: ReasonOption = None,
-    type_: TypeOption = None,
-    shard: ShardOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    ids: IdOption = None,
-    limit: LimitOption = None,
+    wanted: LetterFilter,
     everything: AllOption = False,
     parked: ParkedOption = None,
     head: Annotated[
@@ -181,7 +145,6 @@ def drop(
 
     A parked key whose records are dropped is parked no more: later records of it are processed.
     """
-    wanted = _filter(reason, type_, shard, handler, since, until, ids, limit)
     settings = settings_of(config, assignments)
     doing = _Doing(dry_run, yes, as_json)
     if parked:
@@ -300,7 +263,7 @@ async def _chosen(aside: PutAside, keys: Sequence[str] | None, doing: _Doing) ->
     for key in set(keys or ()) - {each.key for each in parked}:
         raise ConfigError(f"{key!r} is not parked; `streamproc dlq ls --parked` lists what is")
     if not doing.as_json:
-        _print_keys(parked)
+        print_keys(parked)
     elif not parked:
         doing.tell("", 0, 0)
     return parked
@@ -311,17 +274,10 @@ def _plan(letters: Sequence[StoredLetter], doing: _Doing) -> None:
     if doing.as_json:
         if not letters:
             doing.tell("", 0, 0)
-        return
-    if not letters:
+    elif letters:
+        print_kinds(letters)
+    else:
         typer.echo("no dead letter is meant")
-        return
-    kinds = Counter(
-        (each.letter.reason, each.letter.event_type, each.letter.handler) for each in letters
-    )
-    table = Table("letters", "reason", "type", "handler", box=None)
-    for (reason, event_type, handler), count in kinds.most_common():
-        _add(table, str(count), reason, event_type, handler)
-    Console().print(table)
 
 
 def _some_filter(wanted: LetterFilter, everything: bool) -> None:
@@ -334,142 +290,3 @@ def _some_filter(wanted: LetterFilter, everything: bool) -> None:
 def _no_mixture(wanted: LetterFilter, everything: bool) -> None:
     if wanted != LetterFilter() or everything:
         raise ConfigError("filters are about dead letters; parked keys are named by --parked")
-
-
-def _filter(
-    reason: str | None,
-    type_: str | None,
-    shard: str | None,
-    handler: str | None,
-    since: str | None,
-    until: str | None,
-    ids: Sequence[str] | None,
-    limit: int | None,
-) -> LetterFilter:
-    return LetterFilter(
-        reason=reason,
-        type=type_,
-        shard=shard,
-        handler=handler,
-        since=None if since is None else moment(since, time.time()),
-        until=None if until is None else moment(until, time.time()),
-        ids=frozenset(ids or ()),
-        limit=limit,
-    )
-
-
-def moment(text: str, now: float) -> float:
-    """Return the time that a text means, in seconds since the epoch.
-
-    Args:
-        text: an age such as ``30m``, ``2h`` or ``1d``, or ISO 8601; UTC without an offset.
-        now: seconds since the epoch.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    age = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if age is not None:
-        return now - float(age[1]) * _UNITS[age[2]]
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"{text!r} is no time; write an age such as 30m, 2h or 1d, or ISO 8601"
-        ) from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _view(stored: StoredLetter, *, payload: bool = False) -> dict[str, Any]:
-    facts = {"id": stored.id} | stored.letter.facts()
-    return facts | ({"payload_base64": stored.letter.data} if payload else {})
-
-
-def _key_view(parked: ParkedKey) -> dict[str, Any]:
-    return {
-        "key": parked.key,
-        "partition": parked.partition,
-        "records": parked.records,
-        "wanted": parked.wanted,
-        "head": parked.head.facts(),
-    }
-
-
-def _print_letters(letters: Sequence[StoredLetter]) -> None:
-    table = Table("id", "put aside", "reason", "type", "event", "shard", "key", "tries", "handler",
-                  "error", box=None)  # fmt: skip
-    for stored in letters:
-        letter = stored.letter
-        _add(
-            table,
-            stored.id,
-            _time(stored.put_aside),
-            letter.reason,
-            letter.event_type,
-            letter.event_id,
-            letter.shard.removeprefix("shardId-").lstrip("0") or "0",
-            letter.partition_key,
-            str(letter.attempts),
-            letter.handler,
-            _short(letter.error),
-        )
-    Console().print(table)
-
-
-def _print_keys(keys: Sequence[ParkedKey]) -> None:
-    table = Table("key", "records", "since", "reason", "type", "tries", "handler", "error", "",
-                  box=None)  # fmt: skip
-    for parked in keys:
-        head = parked.head
-        _add(
-            table,
-            parked.key,
-            str(parked.records),
-            _time(head.arrival),
-            head.reason,
-            head.event_type,
-            str(head.attempts),
-            head.handler,
-            _short(head.error),
-            "being redriven" if parked.wanted else "",
-        )
-    Console().print(table)
-
-
-def _print_letter(stored: StoredLetter) -> None:
-    letter = stored.letter
-    table = Table(box=None, show_header=False)
-    _add(table, "id", stored.id)
-    for name, value in letter.facts().items():
-        if name not in ("traceback", "arrival") and value not in ("", 0):
-            _add(table, name.replace("_", " "), str(value))
-    _add(table, "arrival", _time(letter.arrival))
-    Console().print(table)
-    if letter.traceback:
-        typer.echo(_plain(f"\n{letter.traceback.rstrip()}"))
-    typer.echo(_plain(f"\npayload, {len(letter.data)} bytes:\n{_payload(letter)}\n"))
-
-
-def _payload(letter: DeadLetter) -> str:
-    try:
-        return msgspec.json.format(letter.data, indent=2).decode()
-    except (msgspec.MsgspecError, UnicodeError):
-        return letter.data.decode(errors="backslashreplace")
-
-
-def _add(table: Table, *texts: str) -> None:
-    """Add a row of texts that come from events: no markup, nothing for the terminal to obey."""
-    table.add_row(*[Text(_plain(text)) for text in texts])
-
-
-def _plain(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
-
-
-def _short(text: str) -> str:
-    line = text.partition("\n")[0]
-    return line if len(line) <= _ERROR_WIDTH else f"{line[: _ERROR_WIDTH - 1]}…"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from streamproc import Context, Policy, on
 from streamproc.admin.put_aside import open_put_aside
 from streamproc.aside import LetterFilter
-from streamproc.cli.dlq import moment
+from streamproc.cli.dlq_filter import moment
 from streamproc.cli.main import app
 from streamproc.errors import ConfigError, StreamprocError
 from streamproc.kinesis.client import open_kinesis
