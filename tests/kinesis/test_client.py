@@ -191,20 +191,22 @@ async def test_all_pages_of_shards_are_listed_with_their_lineage(
     assert int(shards[3].starting_sequence_number) > int(shards[0].starting_sequence_number)
 
 
-async def test_shards_are_listed_as_of_a_position(
-    local_kinesis: LocalKinesis, client: KinesisClient
-) -> None:
-    await asyncio.sleep(0.01)
-    before = time.time()
-    await asyncio.sleep(0.01)
-    local_kinesis.core.call(
-        "SplitShard", StreamName="orders", ShardToSplit=FIRST, NewStartingHashKey=str(2**127)
-    )
-    left, right = "shardId-000000000001", "shardId-000000000002"
-    listed = {
-        at: [shard.shard_id for shard in await client.list_shards(at)]
-        for at in (TRIM_HORIZON, LATEST, Position("AT_TIMESTAMP", timestamp=before))
-    }
+async def test_shards_are_listed_as_of_a_position() -> None:
+    now = 2_000_000_000.0
+    async with LocalKinesis(clock=lambda: now) as kinesis:
+        kinesis.core.call("CreateStream", StreamName="orders", ShardCount=1)
+        now += 1
+        before = Position("AT_TIMESTAMP", timestamp=now)
+        now += 1
+        kinesis.core.call(
+            "SplitShard", StreamName="orders", ShardToSplit=FIRST, NewStartingHashKey=str(2**127)
+        )
+        left, right = "shardId-000000000001", "shardId-000000000002"
+        async with open_kinesis(config(kinesis)) as client:
+            listed = {
+                at: [shard.shard_id for shard in await client.list_shards(at)]
+                for at in (TRIM_HORIZON, LATEST, before)
+            }
     assert list(listed.values()) == [[FIRST], [left, right], [FIRST]]
 
 

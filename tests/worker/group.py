@@ -7,6 +7,7 @@ import base64
 import copy
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -204,6 +205,15 @@ class Group:
             for shard in shards
             if "EndingSequenceNumber" not in shard["SequenceNumberRange"]
         ]
+
+    async def recreate_stream(self, shards: int) -> None:
+        """Delete the stream, and create another of its name, with another creation time."""
+        created = self._summary()["StreamCreationTimestamp"]
+        self.kinesis.core.call("DeleteStream", StreamName=self.stream)
+        await self.until(lambda: not self.kinesis.core.call("ListStreams")["StreamNames"])
+        # Kinesis tells creation times to the second.
+        await self.until(lambda: int(time.time()) > int(created))
+        self.kinesis.core.call("CreateStream", StreamName=self.stream, ShardCount=shards)
 
     def split(self, shard_id: str) -> None:
         """Split a shard in the middle of its hash range."""

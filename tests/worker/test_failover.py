@@ -152,7 +152,7 @@ async def test_without_redis_nothing_is_done_and_all_goes_on_within_5_s_of_its_r
         errors = group.counted("store_errors")
         group.publish_entries(range(10, 20), ACCOUNTS)
         await group.until(lambda: group.counted("store_errors") > errors)
-        await asyncio.sleep(OUTAGE_S)
+        await asyncio.sleep(OUTAGE_S)  # the outage itself, in real time: sockets time out by it
         assert await group.redis.xlen(f"sp:{{{group.name}:0}}:outbox") == 10 * len(ACCOUNTS)
         assert_no_checkpoint_beyond(committed, worker)
         assert group.counted("records") == 10 * len(ACCOUNTS)

@@ -110,8 +110,8 @@ async def test_a_fleet_under_load_loses_nothing_doubles_nothing_and_keeps_the_or
     took["SIGTERM"] = await taken_over_from(group, "c", began)
 
     await _merge_neighbours(group)
-    await start("e")
-    await asyncio.sleep(2 * DURATION)
+    newcomer = await start("e")
+    await group.until(newcomer.shards, timeout=60.0)
     count = await load.stop()
     await group.until_booked(dict.fromkeys(ACCOUNTS, count), timeout=90.0)
 

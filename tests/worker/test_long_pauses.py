@@ -68,7 +68,7 @@ async def test_a_process_stopped_for_a_minute_comes_back_harmless(
     paused.signal(signal.SIGSTOP)
     await rival.start()
     group.publish_entries(range(20, 60), ACCOUNTS)
-    await asyncio.sleep(MINUTE)
+    await asyncio.sleep(MINUTE)  # real time: the kernel holds the process, and its leases expire
     await group.until_booked(dict.fromkeys(ACCOUNTS, 60), timeout=60.0)
     paused.signal(signal.SIGCONT)
     group.publish_entries(range(60, 90), ACCOUNTS)

@@ -225,10 +225,7 @@ async def test_a_stream_created_again_under_its_name_is_refused(group: Group) ->
     group.publish_entries(range(5), ACCOUNTS)
     await group.stop(await _booked(group, 5))
     rows = await group.redis.hgetall(f"sp:{{{group.name}}}:leases")  # type: ignore[misc]
-    group.kinesis.core.call("DeleteStream", StreamName=group.stream)
-    await group.until(lambda: not group.kinesis.core.call("ListStreams")["StreamNames"])
-    await asyncio.sleep(1.1)  # Kinesis tells creation times to the second.
-    group.kinesis.core.call("CreateStream", StreamName=group.stream, ShardCount=2)
+    await group.recreate_stream(shards=2)
     again = group.start()
     with pytest.raises(StreamRecreated, match="streamproc checkpoints reset --all --yes"):
         await group.workers.pop(again)
