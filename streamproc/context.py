@@ -17,6 +17,7 @@ from streamproc.events.envelope import EnvelopeWriter, envelope_writer, epoch_se
 from streamproc.events.event import Event
 from streamproc.state.cell import StateCell
 from streamproc.state.counters import Counter, CounterCell
+from streamproc.state.outbox import OutboxEntry
 from streamproc.state.timers import Clock, Timer, hash_key, timer_name
 
 __all__ = ["Context", "Counters", "Effects", "Emission", "Item", "Setting", "States"]
@@ -63,18 +64,16 @@ class Item(msgspec.Struct, gc=False, eq=False):
         return self.partition_key in parked and self.timer is None
 
 
-class Emission(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Emission(OutboxEntry, frozen=True, gc=False, eq=False):
     """An event that a handler emitted, encoded, buffered until the commit.
 
     Attributes:
         order: place of the causing event in its batch.
         processor: who emitted it.
-        fields: the outbox entry: field, value, field, value...
     """
 
     order: float
     processor: str
-    fields: tuple[str | bytes, ...]
 
 
 class Setting(NamedTuple):
@@ -166,9 +165,9 @@ class Context(Generic[S]):
         shard_id: the shard that the record came from.
     """
 
-    __slots__ = ("_cells", "_counters", "_effects", "_item", "_key", "_ordinal", "_person",
-                 "_scheduled", "_states", "_writers", "attempt", "group", "processor", "shard_id",
-                 "stream")  # fmt: skip
+    __slots__ = ("_begin_id", "_cells", "_counters", "_effects", "_item", "_key", "_ordinal",
+                 "_person", "_scheduled", "_states", "_writers", "attempt", "group", "processor",
+                 "shard_id", "stream")  # fmt: skip
 
     def __init__(
         self,
@@ -186,6 +185,8 @@ class Context(Generic[S]):
         self.attempt = attempt
         self._effects = effects
         self._person = _person(processor)
+        # A copy of a hash costs half of what one from scratch does.
+        self._begin_id = blake2b(digest_size=16, person=self._person).copy
         self._writers: dict[type, EnvelopeWriter] = {}
         self._states: States[S] = States(self)
         self._counters = Counters(self)
@@ -275,26 +276,22 @@ class Context(Generic[S]):
             key: its partition key downstream; the handler's key if None, and the record's
                 partition key if the handler has none.
         """
-        self._ordinal += 1
+        self._ordinal = ordinal = self._ordinal + 1
         item, event_class = self._item, type(event)
-        emission_id = self._digest(b"%d" % self._ordinal)
+        hashed = self._begin_id()
+        hashed.update(b"%b%d" % (item.digest, ordinal))
+        emission_id = hashed.hexdigest()
         if key is None:
             key = self._key if self._key is not None else item.partition_key
+        # All of it is encoded here, so that what cannot be written is its own handler's failure.
+        if type(key) is not str or not key.isascii():
+            key = key.encode().decode()
         writer = self._writers.get(event_class) or self._writer(event_class)
-        fields = (
-            "id",
-            emission_id,
-            "type",
-            event_class.__event_type__,
-            "key",
-            key.encode(),
-            "cause",
-            item.event_id,
-            "data",
-            # Encoded here, so that an event that cannot be written is its own handler's failure.
-            writer.encode(emission_id, item.time, event),
+        data = writer.encode(emission_id, item.time, event)
+        kind = event_class.__event_type__
+        self._effects.emissions.append(
+            Emission(emission_id, kind, key, item.event_id, data, item.order, self.processor)
         )
-        self._effects.emissions.append(Emission(item.order, self.processor, fields))
         return emission_id
 
     def schedule(

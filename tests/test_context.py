@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc import Context, Event, Policy, Processor, ProcessorError, on
+from streamproc.context import Effects, Item
 from streamproc.testing import Harness
 
 
@@ -177,3 +178,20 @@ async def test_a_key_that_was_not_declared_is_no_state() -> None:
     async with Harness(Curious()) as h:
         await h.send(Transfer("t1", "a", "b", 1))
         assert h.statistics.processed == 1
+
+
+class Keyed(str):
+    """A text of a class of its own, as some libraries have for identifiers."""
+
+
+def test_a_partition_key_is_any_text_that_can_be_written() -> None:
+    effects = Effects(lambda processor, event: None)
+    context = Context[None]("p", "g", "stream", "shard", effects)
+    context.begin(Item(0, "Said", "e1", b"digest", None, 1.0, "7", "pk"), None, {})
+    event = Heard(said_id="e1", call_key="", ordinal=1)
+    for key in ("", "ü", Keyed("k")):
+        context.emit(event, key=key)
+    with pytest.raises(UnicodeEncodeError):
+        context.emit(event, key="\ud800")
+    told = msgspec.msgpack.encode([emission.key for emission in effects.emissions])
+    assert msgspec.msgpack.decode(told) == ["", "ü", "k"]

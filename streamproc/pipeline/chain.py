@@ -327,7 +327,7 @@ class Chain:
             + [failure.item.digest for failure in result.failures if failure.item.timer],
             cells=result.states,
             counters=result.counters,
-            outbox=[emission.fields for emission in result.emissions],
+            outbox=result.emissions,
             dead_letters=[letter.fields() for letter in dead],
             parked=None if checked is _UNCHECKED else checked.parked,
             park=park,

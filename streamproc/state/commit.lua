@@ -8,16 +8,17 @@
 -- ARGV: all that is no binary or long text, as MessagePack, since a client packs one argument with
 --       a thousand parts in a tenth of the time of a thousand arguments; the ids, packed, if there
 --       are sets; then the values that the first argument says of: new states, digests of members,
---       entries' values, timers' payloads.
+--       payloads of the outbox, dead letters' fields, timers' payloads.
 -- The first argument is {shard field, epoch, position the batch starts from, position it reaches,
---       ms to keep the marks, number of ids, number of sets or 0, states, counters, shapes, outbox,
+--       ms to keep the marks, number of ids, number of sets or 0, states, counters, outbox, shapes,
 --       dead letters, timers or false, parking or false}:
 --       states: for each key four numbers: version it was read at, its next version or 0 if it is
 --         only read, ms to keep it or 0, new schema or 0 if it stays; a value for each that changes;
 --       counters: for each {its next version, ms to keep it or 0, number of HyperLogLogs, and for
 --         each change its kind, field, operand}; the operand of "distinct" is a value;
---       shapes: the names of the fields of an entry, for each set of them that there is;
---       outbox, dead letters: for each entry the place of its shape; its fields are values;
+--       outbox: for each entry its id, type, key and cause; its payload is a value;
+--       shapes: the names of the fields of a dead letter, for each set of them that there is;
+--       dead letters: for each the place of its shape; its fields are values;
 --       timers: {event clock or '', for each its name, ms, and 1 for event time or 2 for the wall
 --         clock with its payload as a value, or 0 to remove it};
 --       parking: {version of what is parked that the caller knows, its next version, for each key to
@@ -29,7 +30,7 @@
 --         {'PARKING', version of what is parked, number of records of the key that is redriven,
 --         all parked keys} if that is not what the caller knows,
 --         {'DUPLICATE', index of each id...} or {'CONFLICT', index of each state key...}.
-local shard, own_epoch, start, reached, keep_marks, ids, sets, states, counters, shapes, outbox,
+local shard, own_epoch, start, reached, keep_marks, ids, sets, states, counters, outbox, shapes,
   dead_letters, timers, parking = unpack(cmsgpack.unpack(ARGV[1]), 1, 14)
 local packed, next_value = ARGV[2], 3
 
@@ -250,7 +251,12 @@ for _, counter in ipairs(counters) do
   counted[#counted + 1] = own
 end
 
--- Each shape as field, value, field, value..., filled in for one entry after the other.
+for i = 1, #outbox, 4 do
+  redis.call('XADD', KEYS[2], '*', 'id', outbox[i], 'type', outbox[i + 1],
+    'key', outbox[i + 2], 'cause', outbox[i + 3], 'data', take())
+end
+
+-- Each shape as field, value, field, value..., filled in for one letter after the other.
 local forms = {}
 for i, names in ipairs(shapes) do
   forms[i] = {}
@@ -259,14 +265,12 @@ for i, names in ipairs(shapes) do
     table.insert(forms[i], '')
   end
 end
-for target, entries in ipairs({outbox, dead_letters}) do
-  for _, shape in ipairs(entries) do
-    local form = forms[shape]
-    for i = 2, #form, 2 do
-      form[i] = take()
-    end
-    redis.call('XADD', KEYS[1 + target], '*', unpack(form))
+for _, shape in ipairs(dead_letters) do
+  local form = forms[shape]
+  for i = 2, #form, 2 do
+    form[i] = take()
   end
+  redis.call('XADD', KEYS[3], '*', unpack(form))
 end
 if parking then
   local changed = false

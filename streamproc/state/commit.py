@@ -12,6 +12,7 @@ from streamproc.state.cell import StateCell, new_versions
 from streamproc.state.counters import Change, CounterCell, wire_arguments
 from streamproc.state.dedupe import Marks
 from streamproc.state.keys import Keys
+from streamproc.state.outbox import OutboxEntry
 from streamproc.state.parking import Parked, Redriven
 from streamproc.state.timers import TimerChange
 
@@ -33,7 +34,7 @@ class Commit(msgspec.Struct, kw_only=True):
         digests: ids to mark, 16 bytes each.
         cells: the states that the batch read, with their versions and what they have become.
         counters: the counters that the batch changes, and how; never a reason to refuse it.
-        outbox: fields and values of each emitted event's entry.
+        outbox: the entries of emitted events.
         dead_letters: fields and values of each dead letter's entry.
         timers: the timers to set or remove, each name once.
         event_clock: the shard's new event time in ms, if it has one and it moved.
@@ -50,7 +51,7 @@ class Commit(msgspec.Struct, kw_only=True):
     digests: Sequence[bytes] = ()
     cells: Sequence[tuple[StateCell, bytes | None]] = ()
     counters: Sequence[tuple[CounterCell, Sequence[Change]]] = ()
-    outbox: Sequence[Sequence[str | bytes]] = ()
+    outbox: Sequence[OutboxEntry] = ()
     dead_letters: Sequence[Sequence[str | bytes]] = ()
     timers: Sequence[TimerChange] = ()
     event_clock: int | None = None
@@ -79,9 +80,9 @@ class CommitCall:
         # Each of these adds to the values, in the order in which the script takes them.
         states = self._states()
         counter_keys, counters = self._counters()
+        outbox = self._outbox()
         shapes: dict[tuple[str | bytes, ...], int] = {}
-        outbox = self._entries(commit.outbox, shapes)
-        dead_letters = self._entries(commit.dead_letters, shapes)
+        dead_letters = self._dead_letters(shapes)
         timers = self._timers() if self.is_timed else False
         parking_keys, parking = self._parking(keys)
         told = _pack(
@@ -95,8 +96,8 @@ class CommitCall:
                 marks.sets(marked),
                 states,
                 counters,
-                list(shapes),
                 outbox,
+                list(shapes),
                 dead_letters,
                 timers,
                 parking,
@@ -152,14 +153,17 @@ class CommitCall:
             self._values += digests
         return keys, told
 
-    def _entries(
-        self,
-        entries: Sequence[Sequence[str | bytes]],
-        shapes: dict[tuple[str | bytes, ...], int],
-    ) -> list[int]:
+    def _outbox(self) -> list[str]:
+        told: list[str] = []
+        for entry in self._commit.outbox:
+            told += (entry.id, entry.type, entry.key, entry.cause)
+        self._values += [entry.data for entry in self._commit.outbox]
+        return told
+
+    def _dead_letters(self, shapes: dict[tuple[str | bytes, ...], int]) -> list[int]:
         """Return the place of each entry's shape: nearly all have the same names of fields."""
         places = []
-        for entry in entries:
+        for entry in self._commit.dead_letters:
             places.append(shapes.setdefault(tuple(entry[::2]), len(shapes) + 1))
             self._values += entry[1::2]
         return places

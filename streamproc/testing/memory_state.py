@@ -15,6 +15,7 @@ from streamproc.state.cell import StateCell, new_versions
 from streamproc.state.counters import EXACT_MEMBERS, Change, CounterCell, Counts
 from streamproc.state.dedupe import Layout
 from streamproc.state.keys import Keys
+from streamproc.state.outbox import OutboxEntry
 from streamproc.state.parking import Parked, Queue, Wanted
 from streamproc.state.store import Adopted, Checked, Commit, CommitResult
 from streamproc.state.timers import Clock, Timer, TimerState
@@ -287,7 +288,7 @@ class MemoryStateStore:
                 self._write(cell, value, now_ms)
         for counter, changes in commit.counters:
             self._count(counter, changes, now_ms)
-        self.outbox += [_entry(strings) for strings in commit.outbox]
+        self.outbox += [_emitted(entry) for entry in commit.outbox]
         self.dead_letters += [_entry(strings) for strings in commit.dead_letters]
         if commit.parked is not None:
             self._park(commit)
@@ -373,6 +374,16 @@ class MemoryStateStore:
                 if stored.expires_ms is not None and stored.expires_ms <= now_ms
             ]:
                 del table[key]
+
+
+def _emitted(entry: OutboxEntry) -> dict[str, bytes]:
+    return {
+        "id": entry.id.encode(),
+        "type": entry.type.encode(),
+        "key": entry.key.encode(),
+        "cause": entry.cause.encode(),
+        "data": entry.data,
+    }
 
 
 def _entry(strings: Sequence[str | bytes]) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from streamproc.position import Position
 from streamproc.state.cell import Codec, StateCell
 from streamproc.state.counters import CounterCell, Counts
 from streamproc.state.dedupe import Layout
+from streamproc.state.outbox import OutboxEntry
 from streamproc.state.store import Commit, RedisStateStore, StateStore
 from streamproc.state.timers import Clock, Timer, TimerChange, hash_key
 from streamproc.testing.memory_state import MemoryStateStore
@@ -162,6 +163,16 @@ def counting(*cells: CounterCell) -> list[tuple[CounterCell, Any]]:
 def commit(start: Position, end: Position, **changes: Any) -> Commit:
     changes = {"shard": SHARD, "epoch": 1, "bucket": this_bucket(), **changes}
     return Commit(start=start, end=end, **changes)
+
+
+def entry(id: str, data: bytes = b"{}") -> OutboxEntry:
+    return OutboxEntry(id, "Emitted", f"key of {id}", f"cause of {id}", data)
+
+
+def emitted(id: str, data: bytes = b"{}") -> dict[str, bytes]:
+    """Return what `entry` is once it is stored."""
+    key, cause = f"key of {id}".encode(), f"cause of {id}".encode()
+    return {"id": id.encode(), "type": b"Emitted", "key": key, "cause": cause, "data": data}
 
 
 def timer(name: str, at: int, clock: Clock = "wall", key: str = "pk") -> Timer:

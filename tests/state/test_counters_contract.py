@@ -23,6 +23,8 @@ from .stores import (
     counter,
     counting,
     digest,
+    emitted,
+    entry,
     position,
 )
 
@@ -242,9 +244,9 @@ async def test_states_and_counters_of_one_commit_do_not_get_mixed_up(kit: Kit) -
         if number != 1:
             each.view().distinct("who", "x")
     both = [(states[0], b'{"n":1}'), (states[1], None)]
-    await chain.commit(*counters, cells=both, outbox=[["id", "e"]], dead_letters=[["reason", "r"]])
+    await chain.commit(*counters, cells=both, outbox=[entry("e")], dead_letters=[["reason", "r"]])
     assert [(await kit.counted(each.key))["n:n"] for each in counters] == [1, 2, 3]
-    assert await kit.outbox() == [{"id": b"e"}]
+    assert await kit.outbox() == [emitted("e")]
     assert await kit.dead_letters() == [{"reason": b"r"}]
     fresh_states = [cell(kit, name) for name in "ab"]
     fresh = [counter(kit, name) for name in "cab"]
@@ -286,7 +288,7 @@ async def test_what_cannot_be_counted_on_stops_the_commit_before_its_first_write
     before = await redis_kit.dump()
     with pytest.raises(StateStoreError):
         await chain.commit(
-            c, digests=[digest(1)], cells=[(cell(redis_kit, "s"), b"{}")], outbox=[["id", "e"]]
+            c, digests=[digest(1)], cells=[(cell(redis_kit, "s"), b"{}")], outbox=[entry("e")]
         )
     assert await redis_kit.dump() == before
 

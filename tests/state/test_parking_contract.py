@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from streamproc.aside import Aside
 from streamproc.state.parking import Parked, Queue, Redriven
 from streamproc.state.store import CommitResult
 
-from .stores import SHARD, START, Kit, RedisKit, commit, digest, position
+from .stores import SHARD, START, Kit, RedisKit, commit, digest, entry, position
 
 # Any text may be a partition key; some look like other keys.
 KEYS = ["a", "parked:a", "{x}", "é\u2028", "version"]
@@ -173,8 +171,7 @@ async def test_a_key_that_nobody_parked_can_be_taken_off_the_wanted_ones(kit: Ki
 async def test_a_check_counts_the_outbox(kit: Kit) -> None:
     await adopted(kit)
     assert (await kit.store.check([], [])).outbox == 0
-    entries: Any = [["id", "1"], ["id", "2"]]
-    await kit.store.commit(commit(START, position(1), outbox=entries))
+    await kit.store.commit(commit(START, position(1), outbox=[entry("1"), entry("2")]))
     assert (await kit.store.check([digest(1)], [])).outbox == 2
     assert await kit.store.outbox_size() == 2
 

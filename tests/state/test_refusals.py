@@ -12,7 +12,7 @@ from streamproc.redis_client import connect_redis
 from streamproc.state.store import Commit
 from streamproc.testing import EmbeddedRedis
 
-from .stores import SHARD, START, RedisKit, cell, commit, digest, position, setting, timer
+from .stores import SHARD, START, RedisKit, cell, commit, digest, entry, position, setting, timer
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def everything(kit: RedisKit, start: Position = START, number: int = 1) -> Commi
         position(number),
         digests=[digest(number)],
         cells=[(cell(kit, "a"), b'{"n":1}'), (cell(kit, "b"), b'{"n":2}')],
-        outbox=[["id", "1"]],
+        outbox=[entry("1")],
         dead_letters=[["reason", "x"]],
         timers=[setting(timer("t", 10)), setting(timer("u", 20, "event"))],
         event_clock=5,
@@ -95,7 +95,7 @@ async def test_wherever_memory_ends_a_commit_is_whole_or_nothing() -> None:
             position(2),
             digests=[digest(n) for n in range(10, 5_000)],
             cells=[(big, b'"' + b"x" * 500_000 + b'"')],
-            outbox=[["id", str(n)] for n in range(1_000)],
+            outbox=[entry(str(n)) for n in range(1_000)],
         )
         refused = 0
         for room in range(100_000, 10_000_000, 200_000):

@@ -32,6 +32,7 @@ from .stores import (
     commit,
     counter,
     digest,
+    entry,
     position,
     removal,
     setting,
@@ -132,7 +133,7 @@ class BothStores(RuleBasedStateMachine):
                     for name, value in writes.items()
                 ],
                 counters=[(each, each.changes()) for each in changed if each.changes()],
-                outbox=[["id", f"{end}-{at}"] for at in range(entries)],
+                outbox=[entry(f"{end}-{at}") for at in range(entries)],
                 dead_letters=[["reason", f"{end}-{at}"] for at in range(entries)],
             )
             try:
