@@ -53,8 +53,8 @@ from streamproc.sinks.relay import Relays, open_letter_relays, open_relays
 from streamproc.state.cache import CellCache
 from streamproc.state.dedupe import claim_layout
 from streamproc.state.partitions import claim_partitions
+from streamproc.state.redis_store import RedisStateStore
 from streamproc.state.replication import ReplicaWait
-from streamproc.state.store import RedisStateStore
 from streamproc.state_reader import StateReader
 
 __all__ = ["Worker", "initial_position"]

@@ -28,7 +28,7 @@ from streamproc.position import TRIM_HORIZON
 from streamproc.redis_client import connect_redis
 from streamproc.settings import convert
 from streamproc.state.cache import CellCache
-from streamproc.state.store import RedisStateStore
+from streamproc.state.redis_store import RedisStateStore
 from streamproc.testing import Harness
 
 ROOT = Path(__file__).parents[1]

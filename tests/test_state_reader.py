@@ -28,7 +28,7 @@ from streamproc.redis_client import connect_redis
 from streamproc.state.cache import CellCache
 from streamproc.state.keys import Keys
 from streamproc.state.partitions import claim_partitions
-from streamproc.state.store import RedisStateStore
+from streamproc.state.redis_store import RedisStateStore
 from streamproc.testing import EmbeddedCluster, Harness
 
 GROUP = "shop"

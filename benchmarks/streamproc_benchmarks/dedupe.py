@@ -12,7 +12,8 @@ from rich.console import Console
 from streamproc.position import TRIM_HORIZON, Position
 from streamproc.redis_client import connect_redis
 from streamproc.state.dedupe import Layout
-from streamproc.state.store import Commit, RedisStateStore
+from streamproc.state.redis_store import RedisStateStore
+from streamproc.state.store import Commit
 from streamproc.testing import EmbeddedRedis
 from streamproc_benchmarks.charts import Chart, PercentileChart
 from streamproc_benchmarks.environment import Environment, read_environment

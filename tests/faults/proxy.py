@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streamproc.redis_client import Script, connect_redis
-from streamproc.state.store import RedisStateStore
+from streamproc.state.redis_store import RedisStateStore
 from tests.faults.resp import read_message, request_name
 
 __all__ = ["CutAfter", "CutBefore", "Delay", "Fault", "FaultProxy", "Late", "Request"]

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streamproc.redis_client import TimedRedis, connect_redis
-from streamproc.state.store import RedisStateStore
+from streamproc.state.redis_store import RedisStateStore
 from tests.faults.link import Link
 from tests.faults.proxy import CutAfter, CutBefore, Delay, FaultProxy, Late
 from tests.faults.resp import read_message

@@ -15,7 +15,8 @@ from streamproc.errors import StateStoreError
 from streamproc.position import Position
 from streamproc.redis_client import TimedRedis, connect_redis
 from streamproc.state.keys import Keys
-from streamproc.state.store import RedisStateStore, StateStore
+from streamproc.state.redis_store import RedisStateStore
+from streamproc.state.store import StateStore
 from streamproc.testing import MemoryStateStore
 from tests.faults.proxy import CutAfter, CutBefore, FaultProxy, Late
 from tests.model.stepped_store import PendingCall

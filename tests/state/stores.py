@@ -13,7 +13,8 @@ from streamproc.state.cell import Codec, StateCell
 from streamproc.state.counters import CounterCell, Counts
 from streamproc.state.dedupe import Layout
 from streamproc.state.outbox import OutboxEntry
-from streamproc.state.store import Commit, RedisStateStore, StateStore
+from streamproc.state.redis_store import RedisStateStore
+from streamproc.state.store import Commit, StateStore
 from streamproc.state.timers import Clock, Timer, TimerChange, hash_key
 from streamproc.testing.memory_state import MemoryStateStore
 

@@ -8,8 +8,8 @@ import pytest
 
 from streamproc.errors import Fenced, TooFewReplicas
 from streamproc.redis_client import TimedRedis, connect_redis
+from streamproc.state.redis_store import RedisStateStore
 from streamproc.state.replication import ReplicaWait
-from streamproc.state.store import RedisStateStore
 from tests.faults.replicated import ReplicatedRedis
 
 from .stores import SHARD, START, commit, digest, position
