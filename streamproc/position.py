@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
-__all__ = ["LATEST", "SHARD_END", "TRIM_HORIZON", "Position", "least_position"]
+from streamproc.errors import ConfigError
+
+__all__ = ["LATEST", "SHARD_END", "TRIM_HORIZON", "Position", "initial_position", "least_position"]
 
 _SENTINELS: Final = {"AT_TIMESTAMP": -3, "TRIM_HORIZON": -2, "LATEST": -1}
 
@@ -89,3 +92,24 @@ def least_position(positions: Iterable[Position]) -> Position:
     """
     found = list(positions)
     return TRIM_HORIZON if TRIM_HORIZON in found else min(found, key=Position.order_key)
+
+
+def initial_position(text: str) -> Position:
+    """Return the position that `stream.initial_position` names.
+
+    Raises:
+        ConfigError: the text is neither a sentinel nor an ISO 8601 time.
+    """
+    if text == "TRIM_HORIZON":
+        return TRIM_HORIZON
+    if text == "LATEST":
+        return LATEST
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"stream.initial_position: {text!r} is not TRIM_HORIZON, LATEST or an ISO 8601 time"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return Position("AT_TIMESTAMP", timestamp=moment.timestamp())

@@ -6,30 +6,22 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from prometheus_client.registry import Collector
 
 from streamproc.config import Config, require
-from streamproc.doctor.at_start import begin_without_leases, warn_of_eviction
-from streamproc.errors import (
-    ConfigError,
-    LeaseStoreError,
-    StateStoreError,
-    StreamError,
-)
+from streamproc.doctor.at_start import begin_without_leases
+from streamproc.errors import LeaseStoreError, StreamError
 from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.client import KinesisClient, open_kinesis
 from streamproc.kinesis.errors import KinesisError
-from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.reader import Reader
 from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.leases.pace import checkpoint_interval
@@ -41,30 +33,23 @@ from streamproc.observability.status import LeaseStatus, WorkerStatus
 from streamproc.page import Page
 from streamproc.pipeline.engine import Engine
 from streamproc.pipeline.gate import KeyGate
-from streamproc.pipeline.resume import incarnation_of
 from streamproc.pipeline.routes import Routes
-from streamproc.position import LATEST, TRIM_HORIZON, Position
+from streamproc.position import Position, initial_position
 from streamproc.processor import Processor
 from streamproc.readers import Readers
 from streamproc.redis_client import connect_redis
+from streamproc.servers import Servers, meet_servers
 from streamproc.shard_pool import ShardPool
 from streamproc.shard_watch import ShardWatch, refuse_foreign_leases
 from streamproc.sinks.relay import Relays, open_letter_relays, open_relays
 from streamproc.state.cache import CellCache
-from streamproc.state.dedupe import claim_layout
-from streamproc.state.partitions import claim_partitions
 from streamproc.state.redis_store import RedisStateStore
 from streamproc.state.replication import ReplicaWait
 from streamproc.state_reader import StateReader
 
-__all__ = ["Worker", "initial_position"]
+__all__ = ["Worker"]
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-_START_RETRY_S = (0.2, 5.0)
 
 
 class Worker:
@@ -136,11 +121,8 @@ class Worker:
             open_roster=self._open_roster if config.leases.renewal == "worker" else None,
         )
         self._pool.attach(self._coordinator)
-        self._incarnation: str | None = None
+        self._servers: Servers | None = None
         self._readers: Readers | None = None
-        self._created: int | None = None
-        self._retention_hours = 0
-        self._listed: list[ShardInfo] = []
         self._relays: Relays | None = None
         self._letter_relays: Relays | None = None
         self._stopping = asyncio.Event()
@@ -168,9 +150,14 @@ class Worker:
                 open_kinesis(self._config.stream, self._config.read)
             )
             stack.enter_context(self._lag)
-            if not await self._wait_for_servers(kinesis):
+            self._servers = await meet_servers(
+                self._config, self._redis, self._stores, kinesis, self._stopping
+            )
+            if self._servers is None:
                 self._state = "stopped"
                 return
+            if self._servers.incarnation is not None:
+                self._pool.expect(self._servers.incarnation)
             self._readers = await self._open_readers(kinesis)
             await stack.enter_async_context(self._started_processors())
             self._relays = await stack.enter_async_context(
@@ -258,7 +245,8 @@ class Worker:
         return self._config.stream.name
 
     async def _open_lease_store(self) -> LeaseStore:
-        config = self._config
+        config, servers = self._config, self._servers
+        assert servers is not None, "leases are taken only once run() has met the servers"
         begin = initial_position(config.stream.initial_position)
         options = store_options(config, self.worker_id, begin)
         store = await open_store(config.leases.store, config.group, options)
@@ -266,9 +254,9 @@ class Worker:
             leases = await store.list()
             # Before the coordinator takes the first lease: another stream's positions must not be
             # read from.
-            refuse_foreign_leases(self._stream, leases, self._listed, self._created)
+            refuse_foreign_leases(self._stream, leases, servers.shards, servers.created)
             if not leases:
-                begin_without_leases(self._config, self._incarnation is not None)
+                begin_without_leases(config, servers.has_state)
         except BaseException:
             await store.aclose()
             raise
@@ -277,64 +265,6 @@ class Worker:
     async def _open_roster(self) -> LeaseStore:
         config = self._config
         return await open_store(config.leases.store, *roster_options(config))
-
-    async def _wait_for_servers(self, kinesis: KinesisApi) -> bool:
-        """Wait until Redis and Kinesis have answered; False when told to stop before.
-
-        Raises:
-            ConfigError: the group was made with another number of partitions or dedupe layout, or
-                ids are forgotten too early.
-            StreamError: Kinesis refuses for good.
-        """
-
-        async def describe() -> None:
-            summary = await kinesis.describe_stream()
-            self._created = int(summary.creation_timestamp)
-            self._retention_hours = summary.retention_hours
-            self._listed = await kinesis.list_shards()
-
-        for ask in (self._meet_redis, describe):
-            waiting = asyncio.ensure_future(_until_available(ask))
-            stopped = asyncio.ensure_future(self._stopping.wait())
-            await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
-            for task in (waiting, stopped):
-                task.cancel()
-            await asyncio.wait((waiting, stopped))
-            if waiting.cancelled():
-                return False
-            waiting.result()
-        self._look_at_ttl()
-        return True
-
-    async def _meet_redis(self) -> None:
-        """Find out which Redis this is, before anything is written to it."""
-        ids = [await store.incarnation() for store in self._stores]
-        if known := [each for each in ids if each is not None]:
-            self._incarnation = incarnation_of(known)
-            if len(known) == len(ids):
-                self._pool.expect(self._incarnation)
-        await warn_of_eviction(self._redis)
-        await claim_partitions(self._redis, self._config.group, self._config.redis.partitions)
-        await claim_layout(self._redis, self._config.group, self._config.dedupe.layout)
-
-    def _look_at_ttl(self) -> None:
-        """Say when a record may still be read after its event's id has been forgotten.
-
-        Raises:
-            ConfigError: it is so, and the setting is to refuse.
-        """
-        dedupe, needed = self._config.dedupe, self._retention_hours * 3_600
-        if dedupe.ttl >= needed:
-            return
-        text = (
-            f"dedupe.ttl = {dedupe.ttl:g} s is shorter than the {self._retention_hours} h for "
-            f"which {self._stream} keeps records: one that is read again later than that, after a "
-            f"rewind or from a producer that repeats it, takes effect twice; set dedupe.ttl to "
-            f"{needed} or more"
-        )
-        if dedupe.on_short_ttl == "refuse":
-            raise ConfigError(f"{text}, or dedupe.on_short_ttl to warn")
-        log.warning("%s", text)
 
     async def _open_readers(self, kinesis: KinesisClient) -> Readers:
         read = self._config.read
@@ -383,44 +313,6 @@ class Worker:
         with contextlib.suppress(LeaseStoreError):
             # If the coordinator died, `watch` has reported it already.
             await self._coordinator.stop()
-
-
-async def _until_available(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until there is an answer; say what is being waited for, once and then every minute."""
-    delay, longest = _START_RETRY_S
-    complained = 0.0
-    while True:
-        try:
-            return await ask()
-        except (StateStoreError, KinesisError) as error:
-            if isinstance(error, StreamError):
-                raise
-            if time.monotonic() - complained > 60 or not complained:
-                complained = time.monotonic()
-                log.warning("waiting: %s", error)
-            await asyncio.sleep(delay * random.uniform(0.5, 1))
-            delay = min(longest, delay * 2)
-
-
-def initial_position(text: str) -> Position:
-    """Return the position that `stream.initial_position` names.
-
-    Raises:
-        ConfigError: the text is neither a sentinel nor an ISO 8601 time.
-    """
-    if text == "TRIM_HORIZON":
-        return TRIM_HORIZON
-    if text == "LATEST":
-        return LATEST
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"stream.initial_position: {text!r} is not TRIM_HORIZON, LATEST or an ISO 8601 time"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return Position("AT_TIMESTAMP", timestamp=moment.timestamp())
 
 
 def _worker_id() -> str:

@@ -17,10 +17,10 @@ from streamproc.kinesis.client import open_kinesis
 from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.leases.stores import open_store, roster_options, store_options
 from streamproc.pipeline.resume import incarnation_of
+from streamproc.position import initial_position
 from streamproc.redis_client import connect_redis
 from streamproc.state.keys import Keys, group_key
 from streamproc.state.places import Place, Places
-from streamproc.worker import initial_position
 
 __all__ = ["Group", "open_group", "same_partitions"]
 
