@@ -19,6 +19,7 @@ from streamproc_inventory.facts import (
     StockReceived,
     StockTransferred,
 )
+from streamproc_inventory.levels import Levels
 from streamproc_inventory.notices import (
     BackInStock,
     CountMismatch,
@@ -30,7 +31,7 @@ from streamproc_inventory.notices import (
     StockLow,
 )
 from streamproc_inventory.processor import InventoryProcessor
-from streamproc_inventory.stock import Levels, Stock
+from streamproc_inventory.stock import Stock
 
 __all__ = [
     "BackInStock",

@@ -11,7 +11,7 @@ import msgspec
 
 from streamproc import ConfigError
 from streamproc_inventory.ledger_file import LedgerRow, open_files
-from streamproc_inventory.stock import Levels
+from streamproc_inventory.levels import Levels
 
 __all__ = ["Difference", "audit_counted", "audit_ledger", "read_counted"]
 

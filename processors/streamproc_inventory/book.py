@@ -6,7 +6,9 @@ from typing import Literal
 
 import msgspec
 
+from streamproc import Reject
 from streamproc_inventory.changes import Change
+from streamproc_inventory.register import look_up
 
 __all__ = ["Book", "Ended", "Limits", "Line", "Parked", "Reservation", "Waiting"]
 
@@ -44,6 +46,26 @@ class Line(msgspec.Struct, array_like=True, gc=False):
     returned: int = 0
     promised: int = 0
     since_ms: int = 0
+
+    @property
+    def short(self) -> int | Line:
+        """The line while it is open: the units placed, if nothing else is known of it."""
+        if self.cancelled or self.shipped or self.returned or self.promised or self.since_ms:
+            return self
+        return self.placed or self
+
+    @property
+    def settled(self) -> str:
+        """The line when it is settled: the units, if so many were placed and shipped; else all."""
+        if self.placed == self.shipped and not (self.cancelled or self.returned or self.promised):
+            return str(self.placed)
+        return ",".join([str(units) for units in msgspec.structs.astuple(self)])
+
+    @staticmethod
+    def of_settled(text: str) -> Line:
+        """Return the line that `settled` was."""
+        units = [int(each) for each in text.split(",")]
+        return Line(*units) if len(units) > 1 else Line(units[0], shipped=units[0])
 
     @property
     def open(self) -> int:
@@ -112,12 +134,13 @@ class Book(msgspec.Struct, omit_defaults=True):
     """A stock's memory.
 
     Attributes:
-        lines: order lines that are needed (see `Line.is_needed`), by `line_key`.
-        settled: lines that are not, most recent last.
+        lines: order lines that are needed (see `Line.is_needed`), by `line_key`. A number stands
+            for a line of which so many were placed and nothing else is known.
+        settled: lines that are not, in a `register`; see `Line.settled`.
         reservations: live ones, by id.
         early: ends whose reservation has not been created yet.
-        ended: reservations in their terminal state, most recent last.
-        moves: (time in ms, units) of goods since the last count, in the order of time.
+        ended: the terminal states of reservations, in a `register`.
+        moves: those of goods since the last count; see `moves`.
         folded_ms: moves up to here are not in `moves` any more.
         counted_ms, counted_by: moment and id of the count that on_hand rests on.
         sequence: number of the last event applied in the stock's sequence.
@@ -133,12 +156,12 @@ class Book(msgspec.Struct, omit_defaults=True):
         armed: whether available has been above the threshold since the last `StockLow`.
     """
 
-    lines: dict[str, Line] = {}
-    settled: dict[str, Line] = {}
+    lines: dict[str, int | Line] = {}
+    settled: str = ""
     reservations: dict[str, Reservation] = {}
     early: dict[str, Waiting] = {}
-    ended: dict[str, Ended] = {}
-    moves: list[tuple[int, int]] = []
+    ended: str = ""
+    moves: str = ""
     folded_ms: int | None = None
     counted_ms: int | None = None
     counted_by: str = ""
@@ -156,6 +179,32 @@ class Book(msgspec.Struct, omit_defaults=True):
     low_stock_rearm: int | None = None
     armed: bool = False
 
+    def known_line(self, key: str) -> Line | None:
+        """Return what is known of an order line; None if nothing is."""
+        known = self.lines.get(key)
+        if known is not None:
+            return Line(known) if isinstance(known, int) else known
+        settled = look_up(self.settled, key)
+        return None if settled is None else Line.of_settled(settled)
+
+    def open_units(self, key: str) -> int:
+        """Return how many units of an order line are still promised."""
+        line = self.known_line(key)
+        return 0 if line is None else line.open
+
     def waiting_lines(self) -> dict[str, Line]:
         """Return the lines whose order has not arrived."""
-        return {key: line for key, line in self.lines.items() if not line.placed}
+        return {
+            key: line
+            for key, line in self.lines.items()
+            if not isinstance(line, int) and not line.placed
+        }
+
+    def make_room(self, limits: Limits) -> None:
+        """Make sure that one more line or reservation may be remembered.
+
+        Raises:
+            Reject: there are too many already.
+        """
+        if len(self.lines) + len(self.reservations) + len(self.early) >= limits.open_lines:
+            raise Reject("too-many-open-lines")

@@ -25,10 +25,11 @@ from streamproc.commands import (
 from streamproc_inventory.audit import Difference, audit_counted, audit_ledger, read_counted
 from streamproc_inventory.ledger_file import LedgerReader, LedgerRow
 from streamproc_inventory.ledger_sink import ledger_row
+from streamproc_inventory.levels import Levels
 from streamproc_inventory.processor import InventoryProcessor
 from streamproc_inventory.reading import locations_of, stock_of, stock_view
 from streamproc_inventory.simulation.command import simulate
-from streamproc_inventory.stock import Levels, Stock
+from streamproc_inventory.stock import Stock
 
 __all__ = ["app"]
 

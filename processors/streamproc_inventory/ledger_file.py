@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from streamproc import ConfigError
+from streamproc_inventory.levels import Levels
 from streamproc_inventory.notices import LedgerEntry
-from streamproc_inventory.stock import Levels
 
 if TYPE_CHECKING:
     import pyarrow

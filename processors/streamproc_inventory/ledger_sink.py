@@ -12,8 +12,8 @@ import msgspec
 
 from streamproc import OutgoingEvent, Sink, open_sink, read_options
 from streamproc_inventory.ledger_file import LedgerRow, LedgerWriter
+from streamproc_inventory.levels import Levels
 from streamproc_inventory.notices import LedgerEntry
-from streamproc_inventory.stock import Levels
 
 __all__ = ["LedgerSink", "LedgerSinkOptions", "ledger_row", "open_ledger_sink"]
 

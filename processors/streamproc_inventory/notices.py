@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from streamproc import Event
-from streamproc_inventory.stock import Levels
+from streamproc_inventory.levels import Levels
 
 __all__ = [
     "NOTICES",

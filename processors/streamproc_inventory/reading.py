@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from streamproc import Page, PageAnswer, PageRequest, Processor, StateReader
-from streamproc_inventory.stock import Levels, Stock
+from streamproc_inventory.levels import Levels
+from streamproc_inventory.stock import Stock
 
 __all__ = ["locations_of", "pages", "stock_of", "stock_view"]
 
@@ -81,7 +82,7 @@ def stock_view(sku: str, location_id: str, stock: Stock) -> dict[str, Any]:
         "location_id": location_id,
         **msgspec.structs.asdict(stock.levels),
         "oversold": stock.oversold,
-        "order_lines_open": sum(line.open > 0 for line in book.lines.values()),
+        "order_lines_open": sum(book.open_units(key) > 0 for key in book.lines),
         "reservations_live": len(book.reservations),
         "waiting_for_sequence": len(book.parked),
         "over_closed": book.over_closed,

@@ -1,33 +1,24 @@
-"""Checks an event and splits it into the changes of the stocks that it is about."""
+"""Splits an event about several stocks into the changes of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import Final
 
 from streamproc import Reject
 from streamproc_inventory import changes as c
 from streamproc_inventory.changes import Change, line_key
+from streamproc_inventory.checks import (
+    LARGEST_QUANTITY,
+    check_name,
+    check_quantity,
+    check_sequence,
+    check_stock,
+)
 from streamproc_inventory.facts import Component, OrderLine
 
-__all__ = [
-    "LARGEST_QUANTITY",
-    "MOST_PARTS",
-    "LineChange",
-    "StockKey",
-    "check_name",
-    "check_quantity",
-    "check_stock",
-    "milliseconds",
-    "parts_of",
-    "split_lines",
-    "stocks_of_lines",
-    "stocks_of_parts",
-]
-
-LARGEST_QUANTITY: Final = 1_000_000_000
-"""Units in one line, receipt or count; Shopify's inventory API draws the same border."""
+__all__ = ["MOST_PARTS", "Changes", "StockKey", "cancelled", "parts_of", "placed", "shipped",
+           "split_lines", "split_parts", "stocks_of_lines", "stocks_of_parts"]  # fmt: skip
 
 MOST_PARTS: Final = 500
 """Lines, and parts of kits, in one event: each is a state that a transaction loads and writes."""
@@ -37,13 +28,13 @@ _FEW_LINES: Final = 10
 StockKey = tuple[str, str]
 """(sku, location): the sku first, so that all stocks of one item lie together."""
 
-LineChange = tuple[Change, int | None]
-"""A change and its number in the stock's sequence, if it has one."""
+Changes = dict[StockKey, list[tuple[Change, int | None]]]
+"""What an event does to each stock, with its number in the stock's sequence if it has one."""
 
 
 def stocks_of_lines(lines: Sequence[OrderLine]) -> list[StockKey]:
     """Return the stocks of an order's lines; none if they are too many, for `split_lines`."""
-    if _are_plain(lines):
+    if len(lines) <= _FEW_LINES and not any([line.components for line in lines]):  # noqa: C419
         return [(line.sku, line.location_id) for line in lines]
     if _are_too_many(lines):
         return []
@@ -63,7 +54,7 @@ def stocks_of_parts(sku: str, location_id: str, parts: Sequence[Component]) -> l
 
 def split_lines(
     order_id: str, lines: Sequence[OrderLine], change_of: Callable[[str, int, OrderLine], Change]
-) -> dict[StockKey, list[LineChange]]:
+) -> Changes:
     """Check an order's lines and gather what they do by stock.
 
     A line given twice at one stock, and a part that a kit has twice, is one sum.
@@ -75,31 +66,40 @@ def split_lines(
         raise Reject("no-order")
     if not lines:
         raise Reject("no-lines")
-    if _are_plain(lines):
-        changes = {}
-        for line in lines:
-            _check_line(line)
-            change = change_of(line_key(order_id, line.line_id), line.quantity, line)
-            changes[line.sku, line.location_id] = [(change, line.sequence)]
-        if len(changes) == len(lines):
-            return changes  # nearly always; else some of them are to be added up
-    if _are_too_many(lines):
-        raise Reject("too-many-parts")
-    units: dict[StockKey, dict[str, tuple[int, OrderLine]]] = {}
+    if len(lines) > _FEW_LINES:
+        return _add_up(order_id, lines, change_of)
+    changes: Changes = {}
     for line in lines:
+        if line.components:
+            return _add_up(order_id, lines, change_of)
         _check_line(line)
-        for sku, quantity in parts_of(line.sku, line.quantity, line.components):
-            at_stock = units.setdefault((sku, line.location_id), {})
-            before = at_stock.get(line.line_id, (0, line))
-            if before[1] is not line and line.sequence != before[1].sequence:
-                raise Reject("line-with-two-sequences")
-            at_stock[line.line_id] = (before[0] + quantity, line)
+        change = change_of(line_key(order_id, line.line_id), line.quantity, line)
+        changes[line.sku, line.location_id] = [(change, line.sequence)]
+    # Nearly always each of them has a stock of its own.
+    return changes if len(changes) == len(lines) else _add_up(order_id, lines, change_of)
+
+
+def split_parts(
+    sku: str,
+    location_id: str,
+    quantity: int,
+    parts: Sequence[Component],
+    sequence: int | None,
+    change_of: Callable[[int], Change],
+) -> Changes:
+    """Check what an event says of an item or a kit, and gather what it does by stock.
+
+    Raises:
+        Reject: it makes no sense.
+    """
+    check_stock(sku, location_id)
+    check_quantity(quantity)
+    if sequence is not None and parts:
+        raise Reject("kit-with-sequence")
+    check_sequence(sequence)
     return {
-        stock: [
-            (change_of(line_key(order_id, line_id), quantity, line), line.sequence)
-            for line_id, (quantity, line) in at_stock.items()
-        ]
-        for stock, at_stock in units.items()
+        (part, location_id): [(change_of(units), sequence)]
+        for part, units in parts_of(sku, quantity, parts)
     }
 
 
@@ -126,76 +126,6 @@ def parts_of(sku: str, quantity: int, parts: Sequence[Component]) -> Iterable[tu
     return units.items()
 
 
-def check_stock(sku: str, location_id: str) -> None:
-    """Refuse a stock without a name, or with one that nobody could read.
-
-    Raises:
-        Reject: it has none, or it has characters that cannot be printed.
-    """
-    if sku and location_id and sku.isprintable() and location_id.isprintable():
-        return
-    if not sku:
-        raise Reject("no-sku")
-    if not location_id:
-        raise Reject("no-location")
-    raise Reject("unprintable-name")
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that cannot be printed: it stands in keys, timers and logs.
-
-    Raises:
-        Reject: it has a control character or the like.
-    """
-    if not name.isprintable():
-        raise Reject("unprintable-name")
-
-
-def check_quantity(quantity: int) -> None:
-    """Refuse a quantity that cannot be one.
-
-    Raises:
-        Reject: it is not positive, or too large.
-    """
-    if quantity <= 0:
-        raise Reject("quantity-not-positive")
-    if quantity > LARGEST_QUANTITY:
-        raise Reject("quantity-too-large")
-
-
-def milliseconds(moment: datetime) -> int:
-    """Return a moment in ms since the epoch.
-
-    Raises:
-        Reject: it has no offset.
-    """
-    if moment.tzinfo is None:
-        raise Reject("time-without-offset")
-    return round(moment.timestamp() * 1000)
-
-
-def _check_line(line: OrderLine) -> None:
-    check_stock(line.sku, line.location_id)
-    if not 0 < line.quantity <= LARGEST_QUANTITY:
-        check_quantity(line.quantity)
-    if not line.line_id:
-        raise Reject("no-line")
-    if line.sequence is not None:
-        if line.components:
-            raise Reject("kit-with-sequence")
-        if line.sequence < 1:
-            raise Reject("sequence-not-positive")
-
-
-def _are_plain(lines: Sequence[OrderLine]) -> bool:
-    """Whether there are few lines, and none of a kit."""
-    return len(lines) <= _FEW_LINES and not any([line.components for line in lines])  # noqa: C419
-
-
-def _are_too_many(lines: Sequence[OrderLine]) -> bool:
-    return sum([len(line.components) or 1 for line in lines]) > MOST_PARTS
-
-
 def placed(key: str, quantity: int, line: OrderLine) -> Change:
     """Return what an order's line does."""
     return c.Placed(key, quantity, line.reservation_id)
@@ -209,3 +139,42 @@ def cancelled(key: str, quantity: int, line: OrderLine) -> Change:
 def shipped(key: str, quantity: int, line: OrderLine) -> Change:
     """Return what a shipped line does."""
     return c.Shipped(key, quantity)
+
+
+def _add_up(
+    order_id: str, lines: Sequence[OrderLine], change_of: Callable[[str, int, OrderLine], Change]
+) -> Changes:
+    if _are_too_many(lines):
+        raise Reject("too-many-parts")
+    units: dict[StockKey, dict[str, tuple[int, OrderLine]]] = {}
+    for line in lines:
+        _check_line(line)
+        for sku, quantity in parts_of(line.sku, line.quantity, line.components):
+            at_stock = units.setdefault((sku, line.location_id), {})
+            before = at_stock.get(line.line_id, (0, line))
+            if before[1] is not line and line.sequence != before[1].sequence:
+                raise Reject("line-with-two-sequences")
+            at_stock[line.line_id] = (before[0] + quantity, line)
+    return {
+        stock: [
+            (change_of(line_key(order_id, line_id), quantity, line), line.sequence)
+            for line_id, (quantity, line) in at_stock.items()
+        ]
+        for stock, at_stock in units.items()
+    }
+
+
+def _check_line(line: OrderLine) -> None:
+    check_stock(line.sku, line.location_id)
+    if not 0 < line.quantity <= LARGEST_QUANTITY:
+        check_quantity(line.quantity)
+    if not line.line_id:
+        raise Reject("no-line")
+    if line.sequence is not None:
+        if line.components:
+            raise Reject("kit-with-sequence")
+        check_sequence(line.sequence)
+
+
+def _are_too_many(lines: Sequence[OrderLine]) -> bool:
+    return sum([len(line.components) or 1 for line in lines]) > MOST_PARTS

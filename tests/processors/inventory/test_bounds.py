@@ -7,6 +7,8 @@ import pytest
 from streamproc.testing import Harness
 from streamproc_inventory import InventoryAnomaly, InventoryProcessor
 from streamproc_inventory.changes import line_key
+from streamproc_inventory.moves import moves_of
+from streamproc_inventory.register import entries
 
 from .making import (
     At,
@@ -41,9 +43,9 @@ async def test_closed_orders_do_not_make_the_state_grow() -> None:
             )
         book = stock(h).book
         assert book.lines == book.reservations == book.early == {}
-        assert list(book.settled) == [f"o{n}/1" for n in range(290, 300)]
-        assert len(book.ended) == 10
-        assert len(book.moves) <= 5
+        assert list(entries(book.settled)) == [f"o{n}/1" for n in range(290, 300)]
+        assert len(entries(book.ended)) == 10
+        assert len(moves_of(book.moves)) <= 5
         assert max(sizes[100:]) < 1_000
 
 
@@ -142,7 +144,7 @@ async def test_moves_of_one_moment_are_folded_together() -> None:
         for n in range(6):
             await h.process(record(h, At(1 if n < 4 else n, received(f"r{n}", 1))))
         assert stock(h).book.folded_ms == 1767225601000
-        assert all(at > 1767225601000 for at, _ in stock(h).book.moves)
+        assert all(at > 1767225601000 for at, _ in moves_of(stock(h).book.moves))
         assert stock(h).on_hand == 6
 
 

@@ -24,6 +24,7 @@ from streamproc_inventory import (
     Stock,
     StockLow,
 )
+from streamproc_inventory.register import entries as entries_of
 
 from .histories import PLACES, Historian
 from .making import (
@@ -95,16 +96,19 @@ class Watcher:
         if found.on_hand < 0 <= before:
             assert ("negative-on-hand", *place) in anomalies
         # 4: sums of what is open.
-        lines, reservations = found.book.lines.values(), found.book.reservations.values()
-        assert found.committed == sum(each.open for each in lines)
-        assert found.reserved == sum(each.quantity for each in reservations)
-        assert all(each.open == 0 for each in found.book.settled.values())
+        book = found.book
+        assert found.committed == sum(book.open_units(key) for key in book.lines)
+        assert found.reserved == sum(each.quantity for each in book.reservations.values())
+        settled = entries_of(book.settled)
+        assert not book.lines.keys() & settled.keys()
+        assert all(book.open_units(key) == 0 for key in settled)
 
     def _check_reservations(self, place: Place, found: Stock) -> None:
         # 7: one terminal state, which does not change.
         book = found.book
-        assert not book.reservations.keys() & book.ended.keys()
-        for name, end in book.ended.items():
+        ended = entries_of(book.ended)
+        assert not book.reservations.keys() & ended.keys()
+        for name, end in ended.items():
             assert self._ends.setdefault((place, name), end) == end
 
     def _check_ledger(self, place: Place, found: Stock, entries: list[LedgerEntry]) -> None:

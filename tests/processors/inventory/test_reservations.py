@@ -12,6 +12,7 @@ import pytest
 from streamproc import Event
 from streamproc.testing import Harness
 from streamproc_inventory import InventoryAnomaly, InventoryProcessor, ReservationExpired
+from streamproc_inventory.register import entries
 
 from .making import (
     START,
@@ -43,7 +44,7 @@ async def test_one_of_two_expires_without_any_event() -> None:
             assert levels(h) == {"on_hand": 3, "reserved": 1, "available": 2}
             (told,) = h.emitted_as(ReservationExpired)
             assert (told.reservation_id, told.quantity, told.available) == ("v1", 2, 2)
-            assert stock(h).book.ended == {"v1": "expired"}
+            assert entries(stock(h).book.ended) == {"v1": "expired"}
 
 
 async def test_one_that_its_order_used_up_does_not_expire() -> None:
@@ -54,7 +55,7 @@ async def test_one_that_its_order_used_up_does_not_expire() -> None:
             await h.advance(200)
             assert levels(h) == {"on_hand": 3, "committed": 2, "available": 1}
             assert h.emitted_as(ReservationExpired) == []
-            assert stock(h).book.ended == {"v3": "committed"}
+            assert entries(stock(h).book.ended) == {"v3": "committed"}
             assert [timer for timer in h.timers if timer.type == "ReservationDue"] == []
 
 
@@ -107,7 +108,7 @@ async def test_the_first_end_is_its_state_and_the_units_follow_all() -> None:
             assert levels(h) == {"on_hand": 5, "committed": 2, "available": 3}
             first = "expired" if ends[0] is None else "committed"
             first = "released" if ends[0] is ENDS[0] else first
-            assert stock(h).book.ended == {"v1": first}
+            assert entries(stock(h).book.ended) == {"v1": first}
             assert {e.kind for e in h.emitted_as(InventoryAnomaly)} == {"reservation-ended"}
 
 
@@ -118,7 +119,7 @@ async def test_an_end_that_comes_before_the_beginning_waits_for_it() -> None:
         await h.send(reserved("v1", 2, expires=10))
         assert levels(h) == {"on_hand": 5, "available": 5}
         assert stock(h).book.early == {}
-        assert stock(h).book.ended == {"v1": "released"}
+        assert entries(stock(h).book.ended) == {"v1": "released"}
 
 
 async def test_a_worker_that_was_behind_lets_what_is_in_the_stream_go_first() -> None:
@@ -134,7 +135,7 @@ async def test_a_worker_that_was_behind_lets_what_is_in_the_stream_go_first() ->
         h.now = START + 600  # the worker was away for ten minutes
         for each in records:
             await h.process(each)
-        assert stock(h).book.ended == {"v1": "committed", "v2": "expired"}
+        assert entries(stock(h).book.ended) == {"v1": "committed", "v2": "expired"}
         assert h.emitted_as(InventoryAnomaly) == []
         assert [told.reservation_id for told in h.emitted_as(ReservationExpired)] == ["v2"]
 
@@ -168,7 +169,7 @@ async def test_of_commit_and_expiry_at_the_boundary_exactly_one_wins(chunk: int)
             await h.send(commit)
             await h.advance(0.1)
             found = stock(h)
-            ends.append(found.book.ended[name])
+            ends.append(entries(found.book.ended)[name])
             assert (found.reserved, found.committed) == (0, 2)
             expired = ends[-1] == "expired"
             said = emitted_since(h, told)

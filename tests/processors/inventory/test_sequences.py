@@ -49,7 +49,7 @@ async def test_every_order_is_applied_in_the_sequence() -> None:
 
 async def test_what_was_parked_keeps_its_own_time_and_name() -> None:
     h = await deliver([At(9, received("r2", 5, sequence=2)), At(3, received("r1", 1, sequence=1))])
-    assert stock(h).book.moves == [(1767225603000, 1), (1767225609000, 5)]
+    assert stock(h).book.moves == " 1767225603000:1 1767225609000:5"
     assert [entry.event_type for entry in ledger(h)] == ["StockReceived", "StockReceived"]
 
 

@@ -1,0 +1,26 @@
+"""Brings stocks that an older release has stored into the present form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamproc_inventory.book import Line
+from streamproc_inventory.moves import listed
+from streamproc_inventory.register import enter
+
+__all__ = ["from_version_1"]
+
+
+def from_version_1(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a stock whose book held objects where it has texts now.
+
+    Open lines as arrays of numbers are still understood.
+    """
+    book = stored.get("book", {})
+    settled = ended = ""
+    for key, units in book.get("settled", {}).items():
+        settled = enter(settled, key, Line(*units).settled, len(book["settled"]))
+    for key, end in book.get("ended", {}).items():
+        ended = enter(ended, key, end, len(book["ended"]))
+    texts = {"settled": settled, "ended": ended, "moves": listed(book.get("moves", []))}
+    return {**stored, "book": {**book, **texts}}
