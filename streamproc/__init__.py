@@ -10,7 +10,8 @@ from streamproc.events.event import Event
 from streamproc.page import Page, PageAnswer, PageRequest
 from streamproc.processor import Key, Policy, Processor, on
 from streamproc.sinks.sink import OutgoingEvent, Sink, open_sink
-from streamproc.state.counters import Counter, CounterValues
+from streamproc.state.counters import Counter
+from streamproc.state.counts import CounterValues
 from streamproc.state_reader import StateReader, StoredCounters, StoredState
 
 __all__ = [

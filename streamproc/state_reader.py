@@ -14,7 +14,7 @@ from streamproc.processor import Key, Processor, codec_of, key_parts, key_text
 from streamproc.redis_client import TimedRedis, connect_redis, redis_address
 from streamproc.redis_cluster import ClusterRedis
 from streamproc.sinks.sink import OutgoingEvent
-from streamproc.state.counters import CounterValues, Counts
+from streamproc.state.counts import CounterValues, Counts
 from streamproc.state.keys import Keys, group_key, partition_of_key
 
 __all__ = ["StateReader", "StoredCounters", "StoredState"]

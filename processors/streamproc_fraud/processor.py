@@ -136,11 +136,7 @@ class FraudProcessor(Processor[Card]):
         time_us = _event_time_us(payment, ctx)
         if payment.geo is not None and not is_place(payment.geo):
             self.ignored_places += 1
-        frame = self.features.take(payment, time_us, ctx.state, ctx.counters)
-        try:
-            return force.read(frame)
-        finally:
-            frame.release()
+        return force.read(self.features.take(payment, time_us, ctx.state, ctx.counters))
 
     def _tell(
         self,

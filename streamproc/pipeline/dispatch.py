@@ -22,7 +22,8 @@ from streamproc.pipeline.routes import Routes
 from streamproc.pipeline.stages import Run, Stage, order_keys, stages
 from streamproc.processor import Policy
 from streamproc.state.cell import StateCell, Undoable
-from streamproc.state.counters import Change, CounterCell
+from streamproc.state.changes import Changes
+from streamproc.state.counters import CounterCell
 
 __all__ = ["Dispatched", "Dispatcher", "Failure", "backoff_delay"]
 
@@ -68,7 +69,7 @@ class Dispatched(msgspec.Struct):
     failures: list[Failure]
     states: list[tuple[StateCell, bytes | None]]
     settings: list[Setting] = msgspec.field(default_factory=list)
-    counters: list[tuple[CounterCell, tuple[Change, ...]]] = msgspec.field(default_factory=list)
+    counters: list[tuple[CounterCell, Changes]] = msgspec.field(default_factory=list)
     behind: list[Item] = msgspec.field(default_factory=list)
     retries: int = 0
 
@@ -332,9 +333,9 @@ def _changes(batch: DecodedBatch) -> list[tuple[StateCell, bytes | None]]:
         raise _UnstorableError from error
 
 
-def _counted(batch: DecodedBatch) -> list[tuple[CounterCell, tuple[Change, ...]]]:
-    changes = [(counter, counter.changes()) for counter in batch.counters.values()]
-    return [each for each in changes if each[1]]
+def _counted(batch: DecodedBatch) -> list[tuple[CounterCell, Changes]]:
+    found = [(counter, counter.take_changes()) for counter in batch.counters.values()]
+    return [(counter, changes) for counter, changes in found if changes is not None]
 
 
 def _undoables(group: Sequence[Item]) -> list[Undoable]:

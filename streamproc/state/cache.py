@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from streamproc.state.cell import Codec, StateCell
-from streamproc.state.counters import Counts
+from streamproc.state.counts import Counts
 
 __all__ = ["CellCache"]
 

@@ -14,8 +14,10 @@
 --       dead letters, timers or false, parking or false}:
 --       states: for each key four numbers: version it was read at, its next version or 0 if it is
 --         only read, ms to keep it or 0, new schema or 0 if it stays; a value for each that changes;
---       counters: for each {its next version, ms to keep it or 0, number of HyperLogLogs, and for
---         each change its kind, field, operand}; the operand of "distinct" is a value;
+--       counters: {the next version of all, for each {ms to keep it or 0, number of HyperLogLogs,
+--         {for each change that is no addition {its kind, field, operand}}, and what is added, after
+--         those: field, operand, field, operand...}}; the operand of "distinct" is a value, and
+--         belongs to a HyperLogLog, in their order; what more of these there are is only kept;
 --       outbox: for each entry its id, type, key and cause; its payload is a value;
 --       shapes: the names of the fields of a dead letter, for each set of them that there is;
 --       dead letters: for each the place of its shape; its fields are values;
@@ -24,7 +26,7 @@
 --       parking: {version of what is parked that the caller knows, its next version, for each key to
 --         park {key, records...}, and {} or {key that is redriven, number of its oldest records that
 --         are done with, number of all, what the next one became or ''}}
--- Returns {'OK', for each counter {version before, members of each "distinct"}}, if it is about
+-- Returns {'OK', {version before of each counter}, {members of each "distinct"}}, if it is about
 --         timers with the next by event time or '', the next by the wall clock or '', event clock
 --         or '', number of timers; {'FENCED', newer epoch}, {'MOVED', stored position or ''},
 --         {'PARKING', version of what is parked, number of records of the key that is redriven,
@@ -100,31 +102,60 @@ local function take()
 end
 
 -- Nothing below may fail, so what it needs of the counters is made sure of here.
-local function require_counter(key, counter)
-  local version = redis.call('HGET', key, 'v')
-  if version and not is_whole(version) then
-    error(key .. ' is a hash, but no counter; delete it')
-  end
-  for i = 4, #counter, 3 do
-    local kind, field = counter[i], counter[i + 1]
-    local value = (kind == 'add' or kind == 'min' or kind == 'max')
-      and redis.call('HGET', key, field)
-    local number = tonumber(value or '0')
-    -- Bounds that no sum of what callers may add passes: 2^62, and what doubles can hold.
-    if not number or number ~= number or math.abs(number) > 1e300
-        or (is_whole(value or '0') and math.abs(number) > 4.6e18) then
-      error(key .. ' field ' .. field .. ' is no number that can be counted on; mend or delete it')
-    end
+local function require_number(key, field, value)
+  local number = tonumber(value)
+  -- Bounds that no sum of what callers may add passes: 2^62, and what doubles can hold.
+  if not number or number ~= number or math.abs(number) > 1e300
+      or (math.abs(number) > 4.6e18 and is_whole(value)) then
+    error(key .. ' field ' .. field .. ' is no number that can be counted on; mend or delete it')
   end
 end
 
-local key_at = first_counter
-for _, counter in ipairs(counters) do
-  require_counter(KEYS[key_at], counter)
-  for i = key_at + 1, key_at + counter[3] do
-    redis.call('PFCOUNT', KEYS[i])
+-- Lua's stack does not take more values at once by much.
+local AT_ONCE = 4000
+
+-- Returns the version of a counter and the numbers of what is added to, as text; false if missing.
+local function load_counter(key, counter)
+  local held
+  if #counter == 5 then
+    held = redis.call('HMGET', key, 'v', counter[4])
+  else
+    held = {redis.call('HGET', key, 'v')}
+    for first = 4, #counter, 2 * AT_ONCE do
+      local fields = {}
+      for i = first, math.min(first + 2 * AT_ONCE, #counter) - 1, 2 do
+        fields[#fields + 1] = counter[i]
+      end
+      for _, value in ipairs(redis.call('HMGET', key, unpack(fields))) do
+        held[#held + 1] = value
+      end
+    end
   end
-  key_at = key_at + 1 + counter[3]
+  if held[1] and not is_whole(held[1]) then
+    error(key .. ' is a hash, but no counter; delete it')
+  end
+  for i = 2, #held do
+    if held[i] then
+      require_number(key, counter[2 * i], held[i])
+    end
+  end
+  for _, change in ipairs(counter[3]) do
+    if change[1] == 'min' or change[1] == 'max' then
+      require_number(key, change[2], redis.call('HGET', key, change[2]) or '0')
+    end
+  end
+  return held
+end
+
+local key_at = first_counter
+local loaded = {}
+for i = 2, #counters do
+  local counter = counters[i]
+  loaded[i] = load_counter(KEYS[key_at], counter)
+  for sketch = key_at + 1, key_at + counter[2] do
+    redis.call('PFCOUNT', KEYS[sketch])
+  end
+  key_at = key_at + 1 + counter[2]
 end
 if #outbox > 0 then
   redis.call('XLEN', KEYS[2])
@@ -167,13 +198,40 @@ local function text_of(number)
   return string.find(text, '[.e]') and text or text .. '.0'
 end
 
-local function add(key, field, operand)
-  local value = redis.call('HGET', key, field) or '0'
-  if is_whole(value) and is_whole(operand) then
-    redis.call('HINCRBY', key, field, operand)
-  else
+local EXACT = 2 ^ 53
+
+-- Returns the sum of two numbers as text; nil where only Redis can add them exactly.
+local function sum_of(value, operand)
+  local left, right = tonumber(value), tonumber(operand)
+  if not (is_whole(value) and is_whole(operand)) then
     -- Not HINCRBYFLOAT, which computes in long double: callers add doubles to their copies.
-    redis.call('HSET', key, field, text_of(tonumber(value) + tonumber(operand)))
+    return text_of(left + right)
+  end
+  local sum = left + right
+  if math.abs(left) <= EXACT and math.abs(right) <= EXACT and math.abs(sum) <= EXACT then
+    return digits(sum)
+  end
+end
+
+-- Writes the version, and what comes of what is held and what is added.
+local function add_all(key, version, held, counter)
+  if #counter == 5 and not held[2] and is_whole(counter[5]) then
+    redis.call('HSET', key, 'v', version, counter[4], counter[5])
+    return
+  end
+  local pairs_of = {'v', version}
+  for i = 4, #counter, 2 do
+    local field, operand = counter[i], counter[i + 1]
+    local sum = sum_of(held[i / 2] or '0', operand)
+    if sum then
+      pairs_of[#pairs_of + 1] = field
+      pairs_of[#pairs_of + 1] = sum
+    else
+      redis.call('HINCRBY', key, field, operand)
+    end
+  end
+  for first = 1, #pairs_of, AT_ONCE do
+    redis.call('HSET', key, unpack(pairs_of, first, math.min(first + AT_ONCE - 1, #pairs_of)))
   end
 end
 
@@ -217,23 +275,17 @@ local function add_members(key, field, digests, sketch)
   return -count
 end
 
-local counted = {}
-key_at = first_counter
-for _, counter in ipairs(counters) do
-  local key, keep, first = KEYS[key_at], counter[2], key_at
-  local own = {tonumber(redis.call('HGET', key, 'v') or '0')}
-  redis.call('HSET', key, 'v', digits(counter[1]))
-  for i = 4, #counter, 3 do
-    local kind, field, operand = counter[i], counter[i + 1], counter[i + 2]
-    if kind == 'add' then
-      add(key, field, operand)
-    elseif kind == 'distinct' then
-      key_at = key_at + 1
-      own[#own + 1] = add_members(key, field, take(), KEYS[key_at])
-    elseif kind == 'touch' then
-      key_at = key_at + 1
+-- Makes the changes that are no additions.
+local function change_all(key_at, counter, held, counted)
+  local key, sketch_at, forgotten = KEYS[key_at], key_at, {}
+  for _, change in ipairs(counter[3]) do
+    local kind, field, operand = unpack(change)
+    if kind == 'distinct' then
+      sketch_at = sketch_at + 1
+      counted[#counted + 1] = add_members(key, field, take(), KEYS[sketch_at])
     elseif kind == 'forget' then
       redis.call('HDEL', key, field)
+      forgotten[field] = true
     else
       local value, number = redis.call('HGET', key, field), tonumber(operand)
       if not value or (kind == 'min' and number < tonumber(value))
@@ -242,13 +294,30 @@ for _, counter in ipairs(counters) do
       end
     end
   end
-  if keep ~= 0 then
-    for i = first, key_at do
-      redis.call('PEXPIRE', KEYS[i], digits(keep))
+  for i = 2, #held do
+    if forgotten[counter[2 * i]] then
+      held[i] = false
     end
   end
-  key_at = key_at + 1
-  counted[#counted + 1] = own
+end
+
+local versions, counted = {}, {}
+local counters_version = digits(counters[1])
+key_at = first_counter
+for i = 2, #counters do
+  local counter, held, key = counters[i], loaded[i], KEYS[key_at]
+  versions[#versions + 1] = tonumber(held[1] or 0)
+  if #counter[3] > 0 then
+    change_all(key_at, counter, held, counted)
+  end
+  add_all(key, counters_version, held, counter)
+  if counter[1] ~= 0 then
+    local keep = digits(counter[1])
+    for kept = key_at, key_at + counter[2] do
+      redis.call('PEXPIRE', KEYS[kept], keep)
+    end
+  end
+  key_at = key_at + 1 + counter[2]
 end
 
 for i = 1, #outbox, 4 do
@@ -303,7 +372,7 @@ if parking then
 end
 redis.call('HSET', KEYS[1], shard, own_epoch .. '|' .. reached)
 if not timers then
-  return {'OK', counted}
+  return {'OK', versions, counted}
 end
 
 if timers[1] ~= '' then
@@ -322,6 +391,7 @@ for i = 2, #timers, 3 do
 end
 return {
   'OK',
+  versions,
   counted,
   redis.call('ZRANGE', KEYS[key_at + 1], 0, 0, 'WITHSCORES')[2] or '',
   redis.call('ZRANGE', KEYS[key_at + 2], 0, 0, 'WITHSCORES')[2] or '',

@@ -9,7 +9,8 @@ import msgspec
 
 from streamproc.position import Position
 from streamproc.state.cell import StateCell, new_versions
-from streamproc.state.counters import Change, CounterCell, wire_arguments
+from streamproc.state.changes import Changes
+from streamproc.state.counters import CounterCell
 from streamproc.state.dedupe import Marks
 from streamproc.state.keys import Keys
 from streamproc.state.outbox import OutboxEntry
@@ -50,7 +51,7 @@ class Commit(msgspec.Struct, kw_only=True):
     bucket: int
     digests: Sequence[bytes] = ()
     cells: Sequence[tuple[StateCell, bytes | None]] = ()
-    counters: Sequence[tuple[CounterCell, Sequence[Change]]] = ()
+    counters: Sequence[tuple[CounterCell, Changes]] = ()
     outbox: Sequence[OutboxEntry] = ()
     dead_letters: Sequence[Sequence[str | bytes]] = ()
     timers: Sequence[TimerChange] = ()
@@ -72,7 +73,8 @@ class CommitCall:
 
     def __init__(self, commit: Commit, keys: Keys, marks: Marks) -> None:
         self._commit = commit
-        self._versions = new_versions(len(commit.cells) + len(commit.counters))
+        # Of all that the commit writes: a version is told from others of its own key only.
+        (self._version,) = new_versions(1)
         self._values: list[str | bytes] = []
         self.is_timed = bool(commit.timers) or commit.event_clock is not None
         self.parked = None if commit.parked is None else commit.parked.after(commit)
@@ -115,24 +117,27 @@ class CommitCall:
             *parking_keys,
         ]
 
-    def committed(self, counted: Sequence[Sequence[int]]) -> None:
+    def committed(self, before: Sequence[int], counted: Sequence[int]) -> None:
         """Have the copies of states and counters follow a commit that was applied.
 
         Args:
-            counted: for each counter its version before, and what `Counts.apply` needs.
+            before: the version of each counter before.
+            counted: how many members each name that counts them has, see `Counts.apply`.
         """
-        commit, versions = self._commit, self._versions
-        for (cell, value), version in zip(commit.cells, versions, strict=False):
+        version = self._version
+        for cell, value in self._commit.cells:
             if value is not None:
                 cell.committed(value, version)
-        for (counter, changes), version, told in zip(
-            commit.counters, versions[len(commit.cells) :], counted, strict=True
-        ):
-            counter.committed(changes, told[0], version, told[1:])
+        at = 0
+        for (counter, changes), found in zip(self._commit.counters, before, strict=True):
+            end = at + (0 if changes.rare is None else len(changes.rare.members))
+            counter.committed(changes, found, version, counted[at:end])
+            at = end
 
     def _states(self) -> list[int]:
         told: list[int] = []
-        for (cell, value), version in zip(self._commit.cells, self._versions, strict=False):
+        version = self._version
+        for cell, value in self._commit.cells:
             if value is None:
                 told += (cell.version, 0, 0, 0)
             else:
@@ -142,15 +147,21 @@ class CommitCall:
                 self._values.append(value)
         return told
 
-    def _counters(self) -> tuple[list[str], list[list[Any]]]:
+    def _counters(self) -> tuple[list[str], list[Any]]:
         keys: list[str] = []
-        told: list[list[Any]] = []
-        versions = self._versions[len(self._commit.cells) :]
-        for (counter, changes), version in zip(self._commit.counters, versions, strict=True):
-            sketches, strings, digests = wire_arguments(counter, changes)
-            keys += (counter.key, *sketches)
-            told.append([version, counter.ttl_ms, len(sketches), *strings])
-            self._values += digests
+        told: list[Any] = [self._version]
+        for counter, changes in self._commit.counters:
+            rare, stored = changes.rare, counter.stored
+            keys.append(stored.key)
+            if rare is None and not stored.estimates:  # as nearly all
+                told.append((counter.ttl_ms, 0, (), *changes.added()))
+                continue
+            sketches = counter.sketches(changes)
+            keys += sketches
+            others = () if rare is None else rare.wire()
+            told.append((counter.ttl_ms, len(sketches), others, *changes.added()))
+            if rare is not None:
+                self._values += [b"".join(members) for members in rare.members.values()]
         return keys, told
 
     def _outbox(self) -> list[str]:

@@ -160,8 +160,8 @@ class RedisStateStore:
             return CommitResult("PARKING", parked=self._parked, waiting=reply[2])
         if outcome == "OK":
             self._parked = call.parked or self._parked
-            call.committed(reply[1])
-            return CommitResult("OK", timers=_timer_state(*reply[2:]) if call.is_timed else None)
+            call.committed(reply[1], reply[2])
+            return CommitResult("OK", timers=_timer_state(*reply[3:]) if call.is_timed else None)
         if outcome == "FENCED":
             raise _fenced(commit.shard, commit.epoch, reply[1])
         if outcome == "MOVED":

@@ -25,7 +25,7 @@ from streamproc.pipeline.transaction import Transactor
 from streamproc.position import TRIM_HORIZON
 from streamproc.processor import Key, Processor, codec_of, key_text
 from streamproc.state.cache import CellCache
-from streamproc.state.counters import CounterValues
+from streamproc.state.counts import CounterValues
 from streamproc.testing.memory_state import MemoryStateStore
 
 __all__ = ["Emitted", "Harness", "Scheduled"]

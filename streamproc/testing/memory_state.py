@@ -12,7 +12,9 @@ import msgspec
 from streamproc.errors import Fenced
 from streamproc.position import Position
 from streamproc.state.cell import StateCell, new_versions
-from streamproc.state.counters import EXACT_MEMBERS, Change, CounterCell, Counts
+from streamproc.state.changes import Changes
+from streamproc.state.counters import EXACT_MEMBERS, CounterCell
+from streamproc.state.counts import Counts
 from streamproc.state.dedupe import Layout
 from streamproc.state.keys import Keys
 from streamproc.state.outbox import OutboxEntry
@@ -335,17 +337,16 @@ class MemoryStateStore:
             stored.expires_ms = now_ms + cell.codec.ttl_ms
         cell.committed(value, version)
 
-    def _count(self, counter: CounterCell, changes: Sequence[Change], now_ms: int) -> None:
+    def _count(self, counter: CounterCell, changes: Changes, now_ms: int) -> None:
         stored = self._counters.setdefault(counter.key, _StoredCounts(Counts(counter.key), {}))
         fields = stored.fields
         before = fields.version
         counted = []
-        for kind, name, _, digests in changes:
-            if kind == "distinct":
-                members = stored.members.setdefault(name, set())
-                members.update(digests[at : at + 8] for at in range(0, len(digests), 8))
-                count = len(members)
-                counted.append(count if count <= EXACT_MEMBERS else -count)
+        for name, digests in ({} if changes.rare is None else changes.rare.members).items():
+            members = stored.members.setdefault(name, set())
+            members.update(digests)
+            count = len(members)
+            counted.append(count if count <= EXACT_MEMBERS else -count)
         fields.apply(changes, counted)
         (fields.version,) = new_versions(1)
         if counter.ttl_ms:

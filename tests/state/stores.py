@@ -10,7 +10,8 @@ import redis.asyncio
 
 from streamproc.position import Position
 from streamproc.state.cell import Codec, StateCell
-from streamproc.state.counters import CounterCell, Counts
+from streamproc.state.counters import CounterCell
+from streamproc.state.counts import Counts
 from streamproc.state.dedupe import Layout
 from streamproc.state.outbox import OutboxEntry
 from streamproc.state.redis_store import RedisStateStore
@@ -158,7 +159,8 @@ def counter(kit: Kit, key: str, ttl: float | None = None) -> CounterCell:
 
 def counting(*cells: CounterCell) -> list[tuple[CounterCell, Any]]:
     """Return what a commit takes of what was done to counters."""
-    return [(cell, cell.changes()) for cell in cells]
+    found = [(cell, cell.take_changes()) for cell in cells]
+    return [(cell, changes) for cell, changes in found if changes is not None]
 
 
 def commit(start: Position, end: Position, **changes: Any) -> Commit:

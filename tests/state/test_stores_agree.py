@@ -31,6 +31,7 @@ from .stores import (
     cell,
     commit,
     counter,
+    counting,
     digest,
     entry,
     position,
@@ -132,7 +133,7 @@ class BothStores(RuleBasedStateMachine):
                     (cells[holder, name], None if value is None else b'{"n":%d}' % value)
                     for name, value in writes.items()
                 ],
-                counters=[(each, each.changes()) for each in changed if each.changes()],
+                counters=counting(*changed),
                 outbox=[entry(f"{end}-{at}") for at in range(entries)],
                 dead_letters=[["reason", f"{end}-{at}"] for at in range(entries)],
             )

@@ -37,7 +37,6 @@ def replay(
             frame = engine.take(event, _START_US + t * 1_000_000, card, counters)
             if t >= first_day * DAY:
                 rows.append(list(map(float, read(frame))))
-            frame.release()
         else:
             engine.take_label(
                 event.payment_id, label_parts(event), card, counters["terminal", event.terminal_id]

@@ -37,6 +37,7 @@ MAX_LABELS: Final = 256
 _ONE: Final = b"\1\0\0\0"
 # Reads the number that begins at a byte.
 _number_at: Final = Struct("<q").unpack_from
+_packed_number: Final = Struct("<q").pack
 
 
 class Payments(msgspec.Struct, omit_defaults=True):
@@ -79,20 +80,17 @@ class Payments(msgspec.Struct, omit_defaults=True):
             terminal: 4 bytes that stand for it.
             limit: rows beyond which old ones are merged.
         """
-        codes, times = self.codes, self.times
-        if codes and codes[0] == currency:
-            code = 0
-        elif currency in codes:
-            code = codes.index(currency)
-        else:
-            code = len(codes)
+        codes, currencies, times = self.codes, self.currencies, self.times
+        if currency not in codes:
             codes.append(currency)
-        packed_amount = amount.to_bytes(8, "little")
-        if not times or _number_at(times, len(times) - 8)[0] <= time_us:
-            self._forget(time_us)
-            times += time_us.to_bytes(8, "little")
+        code, held = codes.index(currency), len(currencies)
+        packed_time, packed_amount = _packed_number(time_us), _packed_number(amount)
+        if not held or _number_at(times, 8 * held - 8)[0] <= time_us:
+            if not held & 7 and held:  # what is beyond all windows has time
+                self._forget(time_us)
+            times += packed_time
             self.amounts += packed_amount
-            self.currencies.append(code)
+            currencies.append(code)
             self.terminals += terminal
             if self.counts:
                 self.counts += _ONE
@@ -100,7 +98,7 @@ class Payments(msgspec.Struct, omit_defaults=True):
                 self.most += packed_amount
         else:
             self._insert(time_us, packed_amount, code, terminal)
-        if len(self.currencies) > limit:
+        if held >= limit:
             self._merge()
 
     def _insert(self, time_us: int, packed_amount: bytes, code: int, terminal: bytes) -> None:
@@ -118,7 +116,7 @@ class Payments(msgspec.Struct, omit_defaults=True):
     def _forget(self, now_us: int) -> None:
         """Drop what no window reaches any more, a quarter of the rows at a time."""
         held = len(self.currencies)
-        if held < 8 or _number_at(self.times, held // 4 * 8)[0] > now_us - KEPT_US:
+        if _number_at(self.times, held // 4 * 8)[0] > now_us - KEPT_US:
             return
         gone = bisect_right(memoryview(self.times).cast("q"), now_us - KEPT_US)
         del self.times[: 8 * gone], self.amounts[: 8 * gone]

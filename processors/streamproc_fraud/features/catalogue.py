@@ -1,26 +1,22 @@
 """Every feature by name: what kind it is, and how it is read off a `Frame`.
 
-How is a Python expression over the frame ``f``: those of all features that a rule set needs become
-one function, which costs half of a call for each.
+How is a Python expression over the frame ``f`` and what `reading` has worked out before.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from streamproc_fraud.features.card import RETENTION_US
-from streamproc_fraud.features.frame import ENTITIES, Frame
+from streamproc_fraud.features.frame import ENTITIES
 from streamproc_fraud.rules.syntax import Kind
 
-__all__ = ["CATALOGUE", "Catalogue", "Feature", "Read", "read_of"]
-
-Read = Callable[[Frame], list[Any]]
-"""Gives the values of some features; NaN, or None for text, where one is missing."""
+__all__ = ["AMOUNTS", "CATALOGUE", "Catalogue", "Feature"]
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -28,7 +24,7 @@ class Feature(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: of its values.
-        code: gives its value; an expression over the frame ``f``.
+        code: gives its value; an expression over the frame ``f`` and the names of `reading`.
         text: what it is, for people.
         entity: whose counters it needs, if any.
         tracked: which of them.
@@ -39,14 +35,6 @@ class Feature(msgspec.Struct, frozen=True):
     text: str
     entity: str | None = None
     tracked: str = "count"
-
-
-def read_of(features: Sequence[Feature]) -> Read:
-    """Return one function that reads features off a frame, in their order."""
-    values = ", ".join([feature.code for feature in features])
-    # The code is this module's own; a window's width in it is a number.
-    read: Read = eval(f"lambda f: [{values}]", {"AMOUNTS": _AMOUNTS})
-    return read
 
 
 _UNITS: Final = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -114,14 +102,17 @@ def _families(window: str) -> list[str]:
 
 
 def _text(attribute: str, text: str) -> Feature:
-    return Feature("text", f"f.payment.{attribute}", text)
+    return Feature("text", f"payment.{attribute}", text)
 
+
+_HOUR: Final = "time_us // 3_600_000_000 % 24"
+_WEEKDAY: Final = "(time_us // 86_400_000_000 + 3) % 7"  # the epoch was a Thursday
 
 _PLAIN: Final = {
-    "amount": Feature("number", "f.amount", "the amount in whole units, 12.5 for 12.50"),
-    "amount_minor": Feature(
-        "number", "float(f.payment.amount_minor)", "the amount in minor units"
+    "amount": Feature(
+        "number", "amount_minor / minor_units", "the amount in whole units, 12.5 for 12.50"
     ),
+    "amount_minor": Feature("number", "float(amount_minor)", "the amount in minor units"),
     "card": _text("card_id", "the card's token"),
     "card_frauds": Feature(
         "number",
@@ -129,50 +120,59 @@ _PLAIN: Final = {
         "the card's payments that are known to be frauds, of the last 256 labels",
     ),
     "card_seconds_late": Feature(
-        "number", "f.late_us / 1e6", "how far behind the card's newest payment this one is"
+        "number", "(newest - time_us) / 1e6", "how far behind the card's newest payment this one is"
     ),
     "card_seconds_since_last": Feature(
-        "number", "f.since_last()", "since the card's payment before; missing without one"
+        "number",
+        "(time_us - times[end - 2]) / 1e6 if end > 1 else nan",
+        "since the card's payment before; missing without one"
     ),
     "channel": _text("channel", "as the payment says"),
     "country": _text("country", "ISO 3166 alpha-2"),
     "currency": _text("currency", "ISO 4217"),
     "customer": _text("customer_id", "the customer's id"),
     "device": _text("device_id", "the device's id"),
-    "hour": Feature("number", "float(f.hour)", "0 to 23, UTC"),
+    "hour": Feature("number", f"float({_HOUR})", "0 to 23, UTC"),
     "ip": _text("ip", "the address that the payment came from"),
-    "is_night": Feature("flag", "f.hour <= 6", "from 00:00 to 06:59 UTC"),
-    "is_weekend": Feature("flag", "f.weekday >= 5", "Saturday or Sunday, UTC"),
+    "is_night": Feature("flag", f"{_HOUR} <= 6", "from 00:00 to 06:59 UTC"),
+    "is_weekend": Feature("flag", f"{_WEEKDAY} >= 5", "Saturday or Sunday, UTC"),
     "payment": _text("payment_id", "the payment's id"),
     "terminal": _text("terminal_id", "the terminal's id"),
-    "time": Feature("number", "f.time_us / 1e6", "event time, seconds since the epoch"),
+    "time": Feature("number", "time_us / 1e6", "event time, seconds since the epoch"),
     "travel_km": Feature(
         "number", "f.travel[0]", "way from the card's neighbouring payment in time"
     ),
     "travel_kmh": Feature(
         "number", "f.travel[1]", "speed of that way; 0 below 50 km, missing without places"
     ),
-    "weekday": Feature("number", "float(f.weekday)", "0 is Monday, UTC"),
+    "weekday": Feature("number", f"float({_WEEKDAY})", "0 is Monday, UTC"),
 }  # fmt: skip
 
-# Of a window, whose width stands for {}.
+# Of a window, whose width stands for {0}.
 _CARD: Final[dict[str, tuple[str, str]]] = {
-    "count": ("f.card_count({})", "payments, this one included"),
+    "count": (
+        "(f.merged_count(first_{0}, end) if is_merged else float(end - first_{0}))",
+        "payments, this one included",
+    ),
     "sum": (
-        "f.card_money({})[1] / f.minor_units",
+        "total_{0} / minor_units",
         "their sum in whole units; of those in this payment's currency, as all amounts",
     ),
-    "mean": ("f.card_mean({})", "their mean"),
-    "min": ("f.card_extremes({})[0] / f.minor_units", "the least of them"),
-    "max": ("f.card_extremes({})[1] / f.minor_units", "the greatest of them"),
-    "prior_count": ("f.card_money({})[0] - 1.0", "earlier payments in this currency"),
-    "prior_mean": ("f.card_prior_mean({})", "the mean of the earlier ones; missing without any"),
+    "mean": ("total_{0} / minor_units / count_{0}", "their mean"),
+    "min": ("f.extremes(first_{0}, end)[0] / minor_units", "the least of them"),
+    "max": ("f.extremes(first_{0}, end)[1] / minor_units", "the greatest of them"),
+    "prior_count": ("count_{0} - 1.0", "earlier payments in this currency"),
+    "prior_mean": (
+        "((total_{0} - amount_minor) / minor_units / (count_{0} - 1) if count_{0} > 1 else nan)",
+        "the mean of the earlier ones; missing without any",
+    ),
     "ratio": (
-        "f.card_ratio({})",
+        "(amount_minor * (count_{0} - 1) / (total_{0} - amount_minor)"
+        " if total_{0} != amount_minor else nan)",
         "this amount over the mean of the earlier ones; missing without any",
     ),
     "terminals": (
-        "f.card_terminals({})",
+        "f.terminals(first_{0}, end)",
         "different terminals; missing where payments were merged",
     ),
 }
@@ -186,7 +186,7 @@ def _mean(amounts: list[tuple[int, int]]) -> float:
     return _sum(amounts) / sum([times for _, times in amounts])
 
 
-_AMOUNTS: Final[dict[str, Callable[[list[tuple[int, int]]], float]]] = {
+AMOUNTS: Final[dict[str, Callable[[list[tuple[int, int]]], float]]] = {
     "sum": _sum,
     "mean": _mean,
     "min": lambda amounts: min(amounts)[0],
@@ -202,23 +202,23 @@ _AMOUNTS_TEXT: Final = {
 
 def _shared(of: str) -> dict[str, tuple[str, str]]:
     amounts = {
-        what: (f'f.shared_amount("{of}", {{}}, AMOUNTS["{what}"])', text)
+        what: (f'f.shared_amount("{of}", {{0}}, AMOUNTS["{what}"])', text)
         for what, text in _AMOUNTS_TEXT.items()
     }
     return {
-        "count": (f'f.shared_count("{of}", {{}})', "payments, this one included"),
-        "cards": (f'f.shared_cards("{of}", {{}})', "different cards"),
+        "count": (f'f.shared_count("{of}", {{0}})', "payments, this one included"),
+        "cards": (f'f.shared_cards("{of}", {{0}})', "different cards"),
         **amounts,
     }
 
 
 _DELAYED: Final[dict[str, tuple[str, str]]] = {
     "delayed_count": (
-        "f.terminal_delayed({})",
+        "f.terminal_delayed({0})",
         "payments in the window that ends when labels are due, 7 days ago",
     ),
     "risk": (
-        "f.terminal_risk({})",
+        "risk_{0}",
         "the share of them that is known to be frauds; 0 without any",
     ),
 }

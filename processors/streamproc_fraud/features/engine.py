@@ -20,14 +20,15 @@ from streamproc_fraud.features.card import (
     Label,
     Place,
 )
-from streamproc_fraud.features.catalogue import CATALOGUE, Read, read_of
+from streamproc_fraud.features.catalogue import CATALOGUE
 from streamproc_fraud.features.frame import ENTITIES, Frame
+from streamproc_fraud.features.reading import Read, read_of
 from streamproc_fraud.features.shared import (
     CARDS,
     FRAUDS,
     PAYMENTS,
     Counters,
-    Shared,
+    Grid,
     amounts_name,
 )
 from streamproc_fraud.features.travel import travel
@@ -87,7 +88,7 @@ class FeatureEngine:
             for entity, aggregates in self.track.items()
         ]
         self._rows = EXACT_ROWS if precision == "exact" else BUCKETED_ROWS
-        self._width_us = 1 if precision == "exact" else _BUCKET_US
+        self._grid = Grid(1 if precision == "exact" else _BUCKET_US)
         self._delay_us = round(label_delay_days * DAY_US)
         # What the longest delayed window reaches, and a day for payments that come late.
         self._kept_us = RETENTION_US + self._delay_us + DAY_US
@@ -136,28 +137,28 @@ class FeatureEngine:
         card.payments.add(
             time_us, amount, currency, terminal_digest(payment.terminal_id), self._rows
         )
-        shared, width = {}, self._width_us
+        shared, grid = {}, self._grid
         # Which payments tidy up is a matter of their time, so that a replay does the same.
         is_tidying = time_us // 1_000_000 % _TIDY_EVERY == 0
         for entity, name_of, tracked in self._tracked:
             name = name_of(payment)
             if not name:
                 continue
-            counter = counters[entity, name]
-            held = shared[entity] = Shared(counter, width)
+            held = shared[entity] = counters[entity, name]
             if "count" in tracked:
-                counter.add(PAYMENTS, bucket=time_us // width)
+                held.add(PAYMENTS, 1, bucket=time_us // grid.width_us)
             if "amounts" in tracked:
-                held.add_value(amounts_name(currency), time_us, amount)
+                grid.add_value(held, amounts_name(currency), time_us, amount)
             if "cards" in tracked:
-                held.add_value(CARDS, time_us, card_digest(payment.card_id))
+                grid.add_value(held, CARDS, time_us, card_digest(payment.card_id))
             if is_tidying:
-                held.forget_before(time_us - self._kept_us, self._names(payment, tracked))
+                names = self._names(payment, tracked)
+                grid.forget_before(held, time_us - self._kept_us, names)
         geo = payment.geo
         way = _NO_PLACE
         if geo is not None and is_place(geo):
             way = travel(card.places, Place(time_us, geo.lat, geo.lon))
-        return Frame(payment, time_us, card, shared, self._delay_us, way)
+        return Frame(payment, time_us, card, shared, grid, self._delay_us, way)
 
     def _names(self, payment: PaymentAuthorized, tracked: frozenset[str]) -> list[str]:
         """Return the names of the counters that grow with payments, or with labels."""
@@ -172,7 +173,7 @@ class FeatureEngine:
         """Take a label in; return by how much the frauds at the terminal change."""
         change = card.label(payment_id, label)
         if change and terminal is not None:
-            Shared(terminal, self._width_us).add(FRAUDS, label.payment_us, change)
+            self._grid.add(terminal, FRAUDS, label.payment_us, change)
         return change
 
 

@@ -8,7 +8,7 @@ other.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, Protocol
 
@@ -17,8 +17,8 @@ __all__ = [
     "FRAUDS",
     "PAYMENTS",
     "Counters",
+    "Grid",
     "MemoryCounters",
-    "Shared",
     "amounts_name",
 ]
 
@@ -36,12 +36,16 @@ class Counters(Protocol):
         """Add to a bucket of a counter."""
         ...
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a counter has any buckets."""
+        ...
+
     def buckets(self, name: str) -> Mapping[int, int | float]:
         """Return a counter's buckets that are not 0."""
         ...
 
-    def total(self, name: str, *, first: int, last: int) -> int | float:
-        """Return the sum of a counter's buckets from `first` to `last`, both included."""
+    def totals(self, name: str, *, firsts: Sequence[int], last: int) -> Sequence[int | float]:
+        """Return the sum of a counter's buckets from each of `firsts` to `last`, both included."""
         ...
 
     def forget(self, name: str, *, before: int) -> None:
@@ -71,22 +75,27 @@ class MemoryCounters:
         else:
             del self._running[name]
 
+    def __contains__(self, name: str) -> bool:
+        """See `Counters.__contains__`."""
+        return bool(self._names.get(name))
+
     def buckets(self, name: str) -> Mapping[int, int | float]:
         """See `Counters.buckets`."""
         return self._names.get(name, {})
 
-    def total(self, name: str, *, first: int, last: int) -> int:
-        """See `Counters.total`."""
+    def totals(self, name: str, *, firsts: Sequence[int], last: int) -> Sequence[int]:
+        """See `Counters.totals`."""
         running = self._running.get(name)
         if running is None:
             held = self._names.get(name)
             if not held:
-                return 0
+                return [0] * len(firsts)
             buckets = sorted(held)
             sums = list(accumulate([held[bucket] for bucket in buckets], initial=0))
             running = self._running[name] = (buckets, sums)
-        low, high = bisect_left(running[0], first), bisect_right(running[0], last)
-        return running[1][high] - running[1][low] if low < high else 0
+        buckets, sums = running
+        high = bisect_right(buckets, last)
+        return [sums[high] - sums[bisect_left(buckets, first, 0, high)] for first in firsts]
 
     def forget(self, name: str, *, before: int) -> None:
         """See `Counters.forget`."""
@@ -98,62 +107,64 @@ class MemoryCounters:
             self._running.pop(name, None)
 
 
-class Shared:
-    """One key's counters as sliding windows over buckets of `width_us` microseconds.
+class Grid:
+    """How what cards share is divided by time: into buckets of `width_us` microseconds.
 
     A window counts the bucket that its older end lies in whole; with a width of 1 it is exact.
+
+    Attributes:
+        width_us: microseconds of a bucket.
     """
 
-    __slots__ = ("_counters", "_width_us")
+    __slots__ = ("width_us",)
 
-    def __init__(self, counters: Counters, width_us: int) -> None:
-        self._counters = counters
-        self._width_us = width_us
+    def __init__(self, width_us: int) -> None:
+        self.width_us = width_us
 
-    def add(self, name: str, time_us: int, number: int = 1) -> None:
+    def add(self, counters: Counters, name: str, time_us: int, number: int = 1) -> None:
         """Add to a counter at a time."""
-        self._counters.add(name, number, bucket=time_us // self._width_us)
+        counters.add(name, number, bucket=time_us // self.width_us)
 
-    def add_value(self, name: str, time_us: int, value: int) -> None:
+    def add_value(self, counters: Counters, name: str, time_us: int, value: int) -> None:
         """Count a value from 0 to 2**48 at a time.
 
         The value is part of the bucket's number, below its time: so buckets stay in the order of
         time, and which values there were can be read off them.
         """
-        bucket = (time_us // self._width_us << _VALUE_BITS) | value
-        self._counters.add(name, 1, bucket=bucket)
+        bucket = (time_us // self.width_us << _VALUE_BITS) | value
+        counters.add(name, 1, bucket=bucket)
 
-    def total(self, name: str, start_us: int, end_us: int) -> float:
-        """Return the sum over (start, end], with the whole bucket of the older end."""
-        width = self._width_us
+    def totals(
+        self, counters: Counters, name: str, windows_us: Sequence[int], end_us: int
+    ) -> Sequence[int | float]:
+        """Return the sum over each (end - window, end], with the whole bucket of the older end."""
+        width = self.width_us
         if width == 1:
-            return self._counters.total(name, first=start_us + 1, last=end_us)
-        return self._counters.total(name, first=start_us // width, last=end_us // width)
+            firsts = [end_us - window + 1 for window in windows_us]
+            return counters.totals(name, firsts=firsts, last=end_us)
+        firsts = [(end_us - window) // width for window in windows_us]
+        return counters.totals(name, firsts=firsts, last=end_us // width)
 
-    def values(self, name: str, start_us: int, end_us: int) -> list[tuple[int, int]]:
+    def values(
+        self, counters: Counters, name: str, start_us: int, end_us: int
+    ) -> list[tuple[int, int]]:
         """Return the values of (start, end], each with how often it was counted at once."""
-        after, last = self._bounds(start_us, end_us)
+        width = self.width_us
+        first = start_us + 1 if width == 1 else start_us // width
         # A value adds to its bucket's number less than one step of time does.
-        first, end = (after + 1) << _VALUE_BITS, (last + 1) << _VALUE_BITS
+        low, high = first << _VALUE_BITS, (end_us // width + 1) << _VALUE_BITS
         return [
             (bucket & _VALUE_MASK, int(number))
-            for bucket, number in self._counters.buckets(name).items()
-            if first <= bucket < end
+            for bucket, number in counters.buckets(name).items()
+            if low <= bucket < high
         ]
 
-    def forget_before(self, before_us: int, names: Iterable[str]) -> None:
+    def forget_before(self, counters: Counters, before_us: int, names: Iterable[str]) -> None:
         """Drop the buckets that no window reaches any more."""
-        before = before_us // self._width_us
+        before = before_us // self.width_us
         for name in names:
             has_values = name not in (PAYMENTS, FRAUDS)
-            self._counters.forget(name, before=before << _VALUE_BITS if has_values else before)
-
-    def _bounds(self, start_us: int, end_us: int) -> tuple[int, int]:
-        """Return the bucket before the first and the last of a window."""
-        width = self._width_us
-        if width == 1:
-            return start_us, end_us
-        return start_us // width - 1, end_us // width
+            counters.forget(name, before=before << _VALUE_BITS if has_values else before)
 
 
 def amounts_name(currency: str) -> str:

@@ -117,7 +117,6 @@ def backtest(
                 known.add(event.payment_id)
             for each, run in zip(sets, runs, strict=True):
                 run.judge(each.read(frame), is_fraud)
-        frame.release()
     return [run.result(payments, skipped, len(known)) for run in runs]
 
 

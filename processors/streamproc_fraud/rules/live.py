@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from streamproc import ConfigError
-from streamproc_fraud.features.catalogue import Read
+from streamproc_fraud.features.reading import Read
 from streamproc_fraud.rules.deciding import Decider
 from streamproc_fraud.rules.sources import RulesSource, SourceError
 

@@ -83,7 +83,6 @@ def main() -> int:
                 if isinstance(event, PaymentAuthorized):
                     frame = engine.take(event, start_us + t * 1_000_000, card, counters)
                     values = read(frame)
-                    frame.release()
                     decider.decide(values, decider.scores([values])[0] if decider.model else nan)
                     payments += 1
                 else:

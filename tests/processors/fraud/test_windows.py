@@ -35,7 +35,6 @@ def computed(paid: list[Paid], engine: FeatureEngine) -> list[list[float]]:
         made = payment(f"p{number}", amount, currency=currency, terminal=terminal)
         frame = engine.take(made, (round(START) + second) * US, card, {})
         found.append(read(frame))
-        frame.release()
         # As between two batches of two workers.
         card = msgspec.json.decode(msgspec.json.encode(card), type=Card)
     return found
@@ -129,7 +128,7 @@ async def test_a_clock_that_runs_ahead_empties_no_window(tmp_path: Path) -> None
 def test_what_no_window_reaches_is_forgotten() -> None:
     card, engine = Card(), FeatureEngine(track={})
     for day in range(200):
-        engine.take(payment(f"p{day}"), round(START + day * DAY) * US, card, {}).release()
+        engine.take(payment(f"p{day}"), round(START + day * DAY) * US, card, {})
     assert 31 <= len(card.payments) <= 45
     assert len(msgspec.json.encode(card)) < 45 * 21 * 4 / 3 + 200
 
@@ -139,7 +138,7 @@ def busy(count: int, step_s: int, engine: FeatureEngine) -> tuple[Card, int]:
     card, largest = Card(), 0
     for number in range(count):
         time_us = (round(START) + number * step_s) * US
-        engine.take(payment(f"p{number}", 100 + number % 7), time_us, card, {}).release()
+        engine.take(payment(f"p{number}", 100 + number % 7), time_us, card, {})
         if number % 251 == 0:
             largest = max(largest, len(msgspec.json.encode(card)))
     return card, largest
@@ -159,13 +158,13 @@ def test_merging_keeps_every_payment_of_the_month() -> None:
     card, _ = busy(20_000, 120, FeatureEngine("bucketed", {}))  # 27.8 days
     engine = FeatureEngine("bucketed", {})
     frame = engine.take(payment("last", 50), (round(START) + 20_000 * 120) * US, card, {})
-    assert frame.card_count(30 * DAY * US) == 20_001
-    assert frame.card_extremes(30 * DAY * US) == (50, 106)
+    names = ["card_count_30d", "card_prior_count_30d", "card_min_30d", "card_max_30d",
+             "card_sum_30d", "card_terminals_1h", "card_terminals_30d"]  # fmt: skip
+    found = engine.plan(names, "test")(frame)
     total = sum(100 + n % 7 for n in range(20_000)) + 50
-    assert frame.card_money(30 * DAY * US) == (20_001, total)
-    assert math.isnan(frame.card_terminals(30 * DAY * US))
-    assert frame.card_terminals(3_600 * US) == 1  # the newest are held one by one
-    frame.release()
+    # The newest are held one by one.
+    assert found[:6] == [20_001, 20_000, 0.5, 1.06, total / 100, 1]
+    assert math.isnan(found[6])
 
 
 def test_a_late_payment_that_is_merged_at_once_is_in_its_own_windows() -> None:
@@ -174,13 +173,12 @@ def test_a_late_payment_that_is_merged_at_once_is_in_its_own_windows() -> None:
     engine, card, number = FeatureEngine("bucketed", {}), Card(), 0
     while len(card.payments) < BUCKETED_ROWS:
         time_us = (round(START) + number * 60) * US
-        engine.take(payment(f"p{number}", 100), time_us, card, {}).release()
+        engine.take(payment(f"p{number}", 100), time_us, card, {})
         number += 1
     # Halfway between two others, five hours back: its bucket stands at a later time.
     frame = engine.take(payment("late", 70), time_us - (5 * 3_600 + 30) * US, card, {})
     assert len(card.payments) < BUCKETED_ROWS
     found = engine.plan(names, "test")(frame)
-    frame.release()
     assert found[:6] == [1, 0.7, 0.7, 0.7, 1, 0]
     assert math.isnan(found[6])
 
@@ -190,12 +188,10 @@ def test_currencies_stay_apart_when_payments_are_merged() -> None:
     card = Card()
     for number in range(3_000):
         made = payment(f"p{number}", 100, currency="USD" if number % 3 else "EUR")
-        frame = engine.take(made, (round(START) + 60 * number) * US, card, {})
-        frame.release()
+        engine.take(made, (round(START) + 60 * number) * US, card, {})
     last = engine.take(payment("x", 100), (round(START) + 60 * 3_000) * US, card, {})
-    assert last.card_money(30 * DAY * US) == (1_001, 100_100)
-    assert last.card_count(30 * DAY * US) == 3_001
-    last.release()
+    found = engine.plan(["card_prior_count_30d", "card_sum_30d", "card_count_30d"], "test")(last)
+    assert found == [1_000, 1_001, 3_001]
 
 
 @given(st.lists(st.integers(0, 40 * DAY), min_size=70, max_size=300))
@@ -230,6 +226,7 @@ def test_features_have_their_kinds_and_words() -> None:
 def test_a_day_in_buckets_errs_by_less_than_a_hundredth(small_world: Transactions) -> None:
     """Of what cards share, and of a card whose payments are merged all the time."""
     exact, bucketed = FeatureEngine("exact"), FeatureEngine("bucketed")
+    count = bucketed.plan(["card_count_1d"], "test")
     first, second = MemoryCounters(), MemoryCounters()
     one, other = Card(), Card()
     total = error = card_error = 0.0
@@ -239,12 +236,10 @@ def test_a_day_in_buckets_errs_by_less_than_a_hundredth(small_world: Transaction
         made = payment(f"p{number}")
         frame = exact.take(made, time_us, one, {key: first})
         expected = frame.shared_count("terminal", DAY * US)
-        frame.release()
         frame = bucketed.take(made, time_us, other, {key: second})
         error += abs(frame.shared_count("terminal", DAY * US) - expected)
-        card_error += abs(frame.card_count(DAY * US) - expected)
+        card_error += abs(count(frame)[0] - expected)
         total += expected
-        frame.release()
     assert len(other.payments) < len(one.payments)
     assert 0 < error / total <= 0.01
     assert 0 < card_error / total <= 0.01
