@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -12,23 +11,21 @@ import msgspec
 
 from streamproc.errors import StreamprocError
 
-__all__ = ["Codec", "StateCell", "Undoable", "new_versions"]
+__all__ = ["Codec", "StateCell", "Undoable", "new_version"]
 
 _UNREAD: Final[Any] = object()
-# Lua's numbers are doubles, exact up to 2**53: 52 random bits of 64.
-_SPARE_BITS: Final = 12
+# Lua's numbers are doubles, exact up to 2**53: 52 random bits of 56.
+_SPARE_BITS: Final = 4
 
 
-def new_versions(count: int) -> list[int]:
-    """Return versions of `count` writes: each one that no other write ever had.
+def new_version() -> int:
+    """Return a version for what a commit writes: one that nothing was ever written under.
 
     Counted versions would not do. A key that expired and came back, or a store that went back to an
     older dump and was written to again, would reach a number that somebody still holds together
     with another value, and a commit based on that value would pass for a current one.
     """
-    # In one call of the system: it costs more than all else about a version.
-    numbers = struct.unpack(f"{count}Q", os.urandom(8 * count))
-    return [1 + (number >> _SPARE_BITS) for number in numbers]
+    return 1 + (int.from_bytes(os.urandom(7), "big") >> _SPARE_BITS)
 
 
 class Undoable(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from streamproc.position import Position
-from streamproc.state.cell import StateCell, new_versions
+from streamproc.state.cell import StateCell, new_version
 from streamproc.state.changes import Changes
 from streamproc.state.counters import CounterCell
 from streamproc.state.dedupe import Marks
@@ -74,7 +74,7 @@ class CommitCall:
     def __init__(self, commit: Commit, keys: Keys, marks: Marks) -> None:
         self._commit = commit
         # Of all that the commit writes: a version is told from others of its own key only.
-        (self._version,) = new_versions(1)
+        self._version = new_version()
         self._values: list[str | bytes] = []
         self.is_timed = bool(commit.timers) or commit.event_clock is not None
         self.parked = None if commit.parked is None else commit.parked.after(commit)

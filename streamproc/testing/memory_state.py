@@ -11,7 +11,7 @@ import msgspec
 
 from streamproc.errors import Fenced
 from streamproc.position import Position
-from streamproc.state.cell import StateCell, new_versions
+from streamproc.state.cell import StateCell, new_version
 from streamproc.state.changes import Changes
 from streamproc.state.counters import EXACT_MEMBERS, CounterCell
 from streamproc.state.counts import Counts
@@ -330,7 +330,7 @@ class MemoryStateStore:
             self._wanted.pop(redriven.key, None)
 
     def _write(self, cell: StateCell, value: bytes, now_ms: int) -> None:
-        (version,) = new_versions(1)
+        version = new_version()
         stored = self._states.setdefault(cell.key, _Stored(version, value))
         stored.version, stored.raw, stored.schema = version, value, cell.codec.schema
         if cell.codec.ttl_ms:  # without one, Redis leaves an earlier expiry as it is
@@ -348,7 +348,7 @@ class MemoryStateStore:
             count = len(members)
             counted.append(count if count <= EXACT_MEMBERS else -count)
         fields.apply(changes, counted)
-        (fields.version,) = new_versions(1)
+        fields.version = new_version()
         if counter.ttl_ms:
             stored.expires_ms = now_ms + counter.ttl_ms
         counter.committed(changes, before, fields.version, counted)

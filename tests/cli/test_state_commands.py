@@ -101,7 +101,7 @@ async def test_every_format_has_the_same_rows(
     }
     assert rows["counters", "shoe|all"]["value"]["distinct"] == {"places": 2}
     assert {row["schema"] for row in rows.values()} == {1}
-    assert len({row["version"] for row in rows.values()}) == 5
+    assert all(row["version"] > 0 for row in rows.values())
     assert os.listdir(tmp_path) == [path.name]
 
 
