@@ -1,6 +1,6 @@
 """`streamproc bench`: measure this machine, against the usual ways to read Kinesis.
 
-What runs a benchmark is imported when it is asked for: every `streamproc` command loads this.
+What runs a benchmark is imported when it is asked for: `streamproc --help` loads this.
 """
 
 from __future__ import annotations

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points, version
-from typing import Annotated
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any, Final
 
 import typer
 
-from streamproc.cli import checkpoints, config, dlq, doctor, leases, local, run, shards, state
+from streamproc.cli.lazy import LazyGroup
 from streamproc.errors import ConfigError, ProcessorError, StreamprocError
 
 __all__ = ["app", "main"]
 
+_GROUP: Final = "streamproc.commands"
+_OWN: Final = {
+    "run": "streamproc.cli.run:run",
+    "local": "streamproc.cli.local:local",
+    "doctor": "streamproc.cli.doctor:doctor",
+    "shards": "streamproc.cli.shards:shards",
+    "dlq": "streamproc.cli.dlq:app",
+    "leases": "streamproc.cli.leases:app",
+    "checkpoints": "streamproc.cli.checkpoints:app",
+    "state": "streamproc.cli.state:app",
+    "config": "streamproc.cli.config:app",
+}
+
+
+class _Commands(LazyGroup):
+    def __init__(self, **settings: Any) -> None:
+        own = [EntryPoint(name, place, _GROUP) for name, place in _OWN.items()]
+        plugins = sorted(entry_points(group=_GROUP), key=lambda point: point.name)
+        super().__init__([*own, *plugins], **settings)
+
+
 app = typer.Typer(
     name="streamproc",
+    cls=_Commands,
     help="Process Amazon Kinesis streams: ordered shards, exactly-once effects in Redis, plugins.",
     no_args_is_help=True,
     # A traceback with local variables would print credentials and payloads.
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("local")(local.local)
-app.command("doctor")(doctor.doctor)
-app.command("shards")(shards.shards)
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(leases.app, name="leases")
-app.add_typer(checkpoints.app, name="checkpoints")
-app.add_typer(state.app, name="state")
-app.add_typer(config.app, name="config")
 
 
 def _show_version(wanted: bool) -> None:
@@ -47,15 +60,9 @@ def _options(
     """Carry the options that come before a command."""
 
 
-def _add_plugin_commands() -> None:
-    for point in sorted(entry_points(group="streamproc.commands"), key=lambda point: point.name):
-        app.add_typer(point.load(), name=point.name)
-
-
 def main() -> None:
     """Run a command; an expected error is a sentence on stderr and an exit code, no traceback."""
     try:
-        _add_plugin_commands()
         app()
     except (ConfigError, ProcessorError) as error:
         sys.exit(_complain(error, 2))

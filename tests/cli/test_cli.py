@@ -48,6 +48,21 @@ def test_help_lists_the_commands_and_those_of_plugins(tmp_path: Path) -> None:
         assert re.search(rf"^\W*{command}\b", done.stdout, re.MULTILINE), command
 
 
+def test_a_command_imports_its_own_part_only(tmp_path: Path) -> None:
+    program = """
+import sys
+from streamproc.cli.main import app
+app(["config", "show"], standalone_mode=False)
+print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    imported = set(done.stderr.split())
+    assert "streamproc.cli.config" in imported
+    assert not imported & {"aiobotocore", "aiohttp", "streamproc_benchmarks", "streamproc_fraud"}
+
+
 def test_config_init_writes_a_file_that_run_understands(tmp_path: Path) -> None:
     assert streamproc("config", "init", cwd=tmp_path).returncode == 0
     shown = streamproc("config", "show", "--origin", cwd=tmp_path)

@@ -41,7 +41,7 @@ def demo(
     kills a worker, and compares every result with the shop's own books and an independent
     computation. Exits with 0 only if all of it is right.
     """
-    # Not above: every command of `streamproc` loads this module, and only this one needs the rest.
+    # Not above: `streamproc --help` loads this module, and does not need the rest.
     from streamproc.cli.loop import run_loop
     from streamproc_benchmarks.demo.performance import perform
     from streamproc_benchmarks.demo.settings import Options
