@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
@@ -169,11 +169,16 @@ class Dispatcher:
 
         contexts = _Contexts(make, self._processors)
         try:
-            for stage in stages(items, batch.has_runs):
-                if batch.has_async:
-                    await self._side_by_side(stage, contexts)
-                else:
-                    _one_by_one(stage, contexts)
+            if not (batch.has_async or batch.has_runs):
+                _one_by_one(zip(items, [item.calls for item in items], strict=True), contexts)
+            else:
+                for stage in stages(items, batch.has_runs):
+                    if batch.has_async:
+                        await self._side_by_side(stage, contexts)
+                    else:
+                        _one_by_one(stage.steps, contexts)
+                        for run in stage.runs:
+                            call_plain(run.target, run.items, run.events(), contexts.of_run(run))
         finally:
             contexts.close()
         # Lanes emit as they get there.
@@ -299,9 +304,9 @@ def backoff_delay(policy: Policy, attempt: int, rng: random.Random) -> float:
     return full * (0.5 + rng.random() / 2)
 
 
-def _one_by_one(stage: Stage, contexts: _Contexts) -> None:
+def _one_by_one(steps: Iterable[tuple[Item, Sequence[Call]]], contexts: _Contexts) -> None:
     mine = contexts.of_each()
-    for item, calls in stage.steps:
+    for item, calls in steps:
         for target, event, key, cells in calls:
             context = mine[target.processor]
             context.begin(item, key, cells)
@@ -309,8 +314,6 @@ def _one_by_one(stage: Stage, contexts: _Contexts) -> None:
                 target.call(event, context)
             except (Exception, asyncio.CancelledError) as error:
                 raise HandlerError(target, (item,), error) from error
-    for run in stage.runs:
-        call_plain(run.target, run.items, run.events(), contexts.of_run(run))
 
 
 async def _run_call(run: Run, contexts: list[Context[object]], lane: Lane) -> None:

@@ -29,6 +29,7 @@ class Plan:
 
     Attributes:
         reading: the classes and the id.
+        event_type: their type, without prefix and version.
         id_of: event -> its id; None takes the envelope's.
         begin_digest: a new hash that has taken in the event type, for the id to follow; a copy
             costs half of what one from scratch does.
@@ -38,20 +39,25 @@ class Plan:
         targets: the handlers of the first class.
         others: decoder and handlers of each further class.
         only: the handler, if there is one alone in all classes.
+        bare: the same, if it has no keys either.
         counting: whether any handler declared counters.
     """
 
-    __slots__ = ("_elsewhere", "begin_digest", "counting", "decode", "has_async", "has_runs",
-                 "id_of", "only", "others", "reading", "targets", "upcast")  # fmt: skip
+    __slots__ = ("_elsewhere", "bare", "begin_digest", "counting", "decode", "event_type",
+                 "has_async", "has_runs", "id_of", "only", "others", "reading", "targets",
+                 "upcast")  # fmt: skip
 
     def __init__(self, reading: Reading, targets: list[list[Target]]) -> None:
         self.reading = reading
+        self.event_type = reading.event_type
         self.id_of = None if reading.id_field is None else attrgetter(reading.id_field)
         self.begin_digest = blake2b(reading.id_prefix, digest_size=16).copy
         self.decode, self.targets = reading.decoders[0], targets[0]
         self.upcast = reading.upcast
         self.others = tuple(zip(reading.decoders[1:], targets[1:], strict=True))
         self.only = targets[0][0] if len(targets) == len(targets[0]) == 1 else None
+        keyed = self.only is not None and (self.only.key or self.only.keys)
+        self.bare = None if keyed else self.only
         self.has_async = any(t.handler.is_async for group in targets for t in group)
         self.has_runs = any(t.handler.is_batch for group in targets for t in group)
         self.counting = any(t.counting is not None for group in targets for t in group)
