@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 DEFECTS: dict[str, str] = {
     "async-kinesis: a long handler pause loses what its queue cannot take": (
-        "tests/kinesis/test_reader.py"
+        "tests/kinesis/test_reader_budget.py"
         "::test_reading_ahead_stops_when_the_budget_is_used_and_goes_on_when_it_is_freed"
     ),
     "async-kinesis: a paused owner puts the checkpoint back": (

@@ -24,10 +24,10 @@ ELSEWHERE: dict[int, str] = {
     "::test_the_owner_drains_and_checkpoints_before_the_asker_starts",
     38: "tests/leases/test_fencing.py"
     "::test_a_position_noted_before_the_loss_is_not_written_after_it",
-    39: "tests/kinesis/test_reader.py::test_a_failed_shard_iterator_is_asked_for_again",
+    39: "tests/kinesis/test_reader_failures.py::test_a_failed_shard_iterator_is_asked_for_again",
     41: "tests/kinesis/test_fanout_reader.py"
     "::test_a_subscription_that_says_nothing_for_35_seconds_is_given_up",
-    42: "tests/kinesis/test_reader.py::test_a_reader_goes_on_inside_an_aggregate",
+    42: "tests/kinesis/test_reader_aggregates.py::test_a_reader_goes_on_inside_an_aggregate",
     43: "tests/kinesis/test_reader.py::test_empty_answers_move_the_lag_but_wake_nobody",
     44: "tests/kinesis/test_reader.py"
     "::test_the_end_of_a_shard_comes_after_its_records_with_the_children",
@@ -36,13 +36,13 @@ ELSEWHERE: dict[int, str] = {
     46: "tests/state/test_store_contract.py::test_commits_form_a_chain",
     47: "tests/state/test_store_contract.py::test_commits_form_a_chain",
     48: "tests/leases/test_thread.py::test_operations_reach_the_store",
-    50: "tests/kinesis/test_reader.py"
+    50: "tests/kinesis/test_reader_rewind.py"
     "::test_rewind_discards_what_is_buffered_and_reads_again_from_there",
-    51: "tests/kinesis/test_reader.py"
+    51: "tests/kinesis/test_reader_failures.py"
     "::test_an_expired_iterator_goes_on_after_the_last_record_that_was_fetched",
     52: "tests/kinesis/test_budget.py"
     "::test_whatever_readers_ask_for_nothing_deadlocks_and_the_sums_hold",
-    53: "tests/kinesis/test_reader.py"
+    53: "tests/kinesis/test_reader_rewind.py"
     "::test_rewind_discards_what_is_buffered_and_reads_again_from_there",
     54: "tests/kinesis/test_fanout_reader.py::test_no_event_is_taken_before_there_is_room_for_it",
     55: "tests/kinesis/test_fanout_reader.py"
