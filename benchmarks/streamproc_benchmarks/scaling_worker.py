@@ -1,4 +1,4 @@
-"""One of several workers on one stream: works until its stdin is closed, then says what it did."""
+"""One of several workers on one stream: told to begin, works until its stdin is closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 import msgspec
@@ -21,7 +21,10 @@ from streamproc_benchmarks.noop import ComputingProcessor
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
 
-__all__ = ["Account", "Committed", "Holding", "ScalingWorkerSpec"]
+__all__ = ["Account", "Begin", "Committed", "Holding", "ScalingWorkerSpec"]
+
+# The workers read ahead while the stream is filled: a page of it, not all that is then measured.
+_PREFETCH_BYTES: Final = 4 * 1024 * 1024
 
 
 class ScalingWorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +43,12 @@ class Holding(msgspec.Struct, frozen=True):
     """A line to the parent: shards that are processed here now, and the records done so far."""
 
     shards: int
+    records: int
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """A line from the parent: the stream is filled."""
+
     records: int
 
 
@@ -65,13 +74,16 @@ async def _work(spec: ScalingWorkerSpec) -> None:
         "stream.region": "us-east-1",
         "stream.endpoint_url": spec.endpoint_url,
         "redis.url": spec.redis_url,
+        "read.prefetch_bytes": _PREFETCH_BYTES,
         **spec.settings,
     }
     batches: list[Committed] = []
+    filled = asyncio.Event()
     process = Transactor.process
 
     @functools.wraps(process)
     async def noted(self: Transactor, records: Any) -> None:
+        await filled.wait()
         await process(self, records)
         sequences = [record.sequence_number for record in records]
         batches.append(Committed(time.monotonic(), time.process_time(), self._shard_id, sequences))
@@ -84,6 +96,8 @@ async def _work(spec: ScalingWorkerSpec) -> None:
     with patch.object(Transactor, "process", noted):
         running = asyncio.create_task(worker.run())
         reporting = asyncio.create_task(_report(worker, batches))
+        await asyncio.to_thread(sys.stdin.buffer.readline)
+        filled.set()
         # The end of stdin is the parent's word to stop, and comes also when the parent dies.
         await asyncio.to_thread(sys.stdin.buffer.read)
         reporting.cancel()
