@@ -10,9 +10,9 @@ whatever else happens). A fault with `count=None` fires until it is removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from streamproc.testing.localkinesis.errors import KinesisError
 
@@ -29,12 +29,21 @@ class FaultKind(StrEnum):
     FAIL_RECORD = "fail_record"
 
 
-@dataclass(kw_only=True, eq=False)
+class FaultPlace(TypedDict, total=False):
+    """Which of the matching requests a fault hits; see `Faults`."""
+
+    count: int | None
+    shard: str | None
+    skip: int
+
+
+@dataclass(eq=False)
 class Fault:
     """One planned fault; `fired` counts how often it was applied."""
 
     kind: FaultKind
-    operation: str | None = None
+    operation: str | None
+    _: KW_ONLY
     shard: str | None = None
     remaining: int | None = 1
     skip: int = 0
@@ -54,8 +63,9 @@ class Faults:
     """The faults planned for one endpoint.
 
     Every method that adds a fault takes `operation`, the API name such as "GetRecords" (None: any);
-    `count`, how many requests it hits (None: until removed); `shard`, the shard id that a request
-    must be about (None: any); `skip`, how many matching requests pass before the first hit.
+    `count`, how many requests it hits (default 1; None: until removed); `shard`, the shard id that
+    a request must be about (default None: any); `skip`, how many matching requests pass before the
+    first hit (default 0).
     With `applied=True` the operation takes effect and only its answer is lost.
     """
 
@@ -63,32 +73,17 @@ class Faults:
         self._planned: list[Fault] = []
         self._fired = 0
 
-    def throttle(
-        self,
-        operation: str | None = "GetRecords",
-        *,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
-    ) -> Fault:
+    def throttle(self, operation: str | None = "GetRecords", **where: Unpack[FaultPlace]) -> Fault:
         """Answer ProvisionedThroughputExceededException."""
-        return self.error(
-            operation,
-            code=_THROTTLE_CODE,
-            message="Rate exceeded (planned fault).",
-            count=count,
-            shard=shard,
-            skip=skip,
-        )
+        message = "Rate exceeded (planned fault)."
+        return self.error(operation, code=_THROTTLE_CODE, message=message, **where)
 
     def server_error(
         self,
         operation: str | None = None,
         *,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
         applied: bool = False,
+        **where: Unpack[FaultPlace],
     ) -> Fault:
         """Answer HTTP 500 InternalFailure."""
         return self.error(
@@ -96,24 +91,14 @@ class Faults:
             code="InternalFailure",
             message="Internal service failure (planned fault).",
             status=500,
-            count=count,
-            shard=shard,
-            skip=skip,
             applied=applied,
+            **where,
         )
 
-    def expire_iterator(
-        self, *, count: int | None = 1, shard: str | None = None, skip: int = 0
-    ) -> Fault:
+    def expire_iterator(self, **where: Unpack[FaultPlace]) -> Fault:
         """Answer GetRecords with ExpiredIteratorException."""
-        return self.error(
-            "GetRecords",
-            code="ExpiredIteratorException",
-            message="Iterator expired (planned fault).",
-            count=count,
-            shard=shard,
-            skip=skip,
-        )
+        message = "Iterator expired (planned fault)."
+        return self.error("GetRecords", code="ExpiredIteratorException", message=message, **where)
 
     def error(
         self,
@@ -122,112 +107,48 @@ class Faults:
         code: str,
         message: str = "Planned fault.",
         status: int = 400,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
         applied: bool = False,
+        **where: Unpack[FaultPlace],
     ) -> Fault:
         """Answer any error code, for instance LimitExceededException or AccessDeniedException."""
-        return self._add(
-            Fault(
-                kind=FaultKind.ERROR,
-                operation=operation,
-                shard=shard,
-                remaining=count,
-                skip=skip,
-                applied=applied,
-                code=code,
-                message=message,
-                status=status,
-            )
+        error = Fault(
+            FaultKind.ERROR, operation, applied=applied, code=code, message=message, status=status
         )
+        return self._plan(error, where)
 
-    def latency(
-        self,
-        operation: str | None,
-        delay_s: float,
-        *,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
-    ) -> Fault:
+    def latency(self, operation: str | None, delay_s: float, **where: Unpack[FaultPlace]) -> Fault:
         """Hold the answer back by `delay_s` seconds; the operation itself happens at once."""
-        return self._add(
-            Fault(
-                kind=FaultKind.LATENCY,
-                operation=operation,
-                shard=shard,
-                remaining=count,
-                skip=skip,
-                delay_s=delay_s,
-            )
-        )
+        return self._plan(Fault(FaultKind.LATENCY, operation, delay_s=delay_s), where)
 
     def drop_connection(
         self,
         operation: str | None = None,
         *,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
         applied: bool = False,
+        **where: Unpack[FaultPlace],
     ) -> Fault:
         """Close the connection without an answer."""
-        return self._add(
-            Fault(
-                kind=FaultKind.DROP,
-                operation=operation,
-                shard=shard,
-                remaining=count,
-                skip=skip,
-                applied=applied,
-            )
-        )
+        return self._plan(Fault(FaultKind.DROP, operation, applied=applied), where)
 
     def truncate_body(
-        self,
-        operation: str | None = "GetRecords",
-        *,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
+        self, operation: str | None = "GetRecords", **where: Unpack[FaultPlace]
     ) -> Fault:
         """Send the full Content-Length but only half of the body, then close the connection."""
-        return self._add(
-            Fault(
-                kind=FaultKind.TRUNCATE,
-                operation=operation,
-                shard=shard,
-                remaining=count,
-                skip=skip,
-                applied=True,
-            )
-        )
+        return self._plan(Fault(FaultKind.TRUNCATE, operation, applied=True), where)
 
     def fail_records(
         self,
         *,
-        count: int | None = 1,
-        shard: str | None = None,
-        skip: int = 0,
         code: str = _THROTTLE_CODE,
         message: str = "Rate exceeded (planned fault).",
+        **where: Unpack[FaultPlace],
     ) -> Fault:
         """Fail single records inside PutRecords; `count` and `skip` are in records.
 
         `code` is ProvisionedThroughputExceededException or InternalFailure ("PutRecords" page).
         """
-        return self._add(
-            Fault(
-                kind=FaultKind.FAIL_RECORD,
-                operation="PutRecords",
-                shard=shard,
-                remaining=count,
-                skip=skip,
-                code=code,
-                message=message,
-            )
-        )
+        failed = Fault(FaultKind.FAIL_RECORD, "PutRecords", code=code, message=message)
+        return self._plan(failed, where)
 
     def remove(self, fault: Fault) -> None:
         """Take a fault out of the plan; its count of hits stays readable."""
@@ -274,7 +195,10 @@ class Faults:
                 return fault if self._hit(fault) else None
         return None
 
-    def _add(self, fault: Fault) -> Fault:
+    def _plan(self, fault: Fault, where: FaultPlace) -> Fault:
+        fault.remaining = where.get("count", 1)
+        fault.shard = where.get("shard")
+        fault.skip = where.get("skip", 0)
         self._planned.append(fault)
         return fault
 
