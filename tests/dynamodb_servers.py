@@ -10,14 +10,15 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from moto.server import ThreadedMotoServer
+
+from streamproc.testing.ports import free_port
+from tests.http_servers import wait_until_ready
 
 DYNALITE = "STREAMPROC_DYNALITE"
 MINISTACK = "STREAMPROC_MINISTACK"
@@ -54,7 +55,7 @@ def running(server: str, directory: Path) -> Iterator[str]:
         finally:
             moto.stop()
         return
-    port = _free_port()
+    port = free_port()
     with _process(*_command(server, port), directory / f"{server}.log", port):
         _warm_up(port)
         yield f"http://127.0.0.1:{port}"
@@ -83,26 +84,11 @@ def _process(
             cwd=log.parent,
         )
     try:
-        _wait_until_ready(process, port, log)
+        wait_until_ready(process, port, "/", log)
         yield
     finally:
         process.kill()
         process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError):  # refused until it listens
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            try:
-                connection.request("GET", "/")
-                connection.getresponse().read()
-            finally:
-                connection.close()
-            return
-        time.sleep(0.02)  # nothing tells when it starts to listen
-    raise RuntimeError(f"the server did not come up:\n{log.read_text()[-2000:]}")
 
 
 def _warm_up(port: int) -> None:
@@ -123,10 +109,3 @@ def _warm_up(port: int) -> None:
 
 def _directory(variable: str) -> Path:
     return Path(os.environ.get(variable, "/nonexistent"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

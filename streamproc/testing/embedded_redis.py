@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
+
+from streamproc.testing.ports import free_port
 
 # The shell becomes the server; before that it leaves a child behind that reads from a pipe held by
 # this process. The pipe's end without a line means that this process died: then the server must go
@@ -143,7 +144,7 @@ class EmbeddedRedis:
         # Another process may take a port that was just found free: then look for another one.
         attempts = 5 if self.port == 0 else 1
         for attempt in range(1, attempts + 1):
-            port = self.port or _free_port(self.host)
+            port = self.port or free_port(self.host)
             try:
                 await self._launch(binary, port)
             except EmbeddedRedisError:
@@ -315,10 +316,3 @@ def _command(*words: str) -> bytes:
     parts = [f"*{len(words)}\r\n"]
     parts += [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
     return "".join(parts).encode()
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from streamproc.testing.ports import free_port
+from tests.http_servers import wait_until_ready
 
 PACKAGE_VERSION = "0.6.2"
 ENVIRONMENT_VARIABLE = "STREAMPROC_KINESIS_LOCAL"
@@ -39,7 +39,6 @@ _STATE_SECONDS = (
     "SPLIT_SHARD",
     "UPDATE_SHARD_COUNT",
 )
-_START_TIMEOUT_S = 20.0
 
 
 def why_not() -> str | None:
@@ -61,7 +60,7 @@ def running(directory: Path) -> Iterator[str]:
     """Run the emulator and give its endpoint URL."""
     preload = directory / "preload.js"
     preload.write_text(_PRELOAD)
-    plain, tls = _free_port(), _free_port()
+    plain, tls = free_port(), free_port()
     environment = {
         **os.environ,
         "KINESIS_MOCK_PLAIN_PORT": str(plain),
@@ -82,7 +81,7 @@ def running(directory: Path) -> Iterator[str]:
             cwd=directory,
         )
     try:
-        _wait_until_ready(process, plain, log)
+        wait_until_ready(process, plain, "/healthcheck", log)
         yield f"http://127.0.0.1:{plain}"
     finally:
         process.kill()
@@ -93,25 +92,3 @@ def running(directory: Path) -> Iterator[str]:
 
 def _package() -> Path:
     return Path(os.environ[ENVIRONMENT_VARIABLE]) / "node_modules" / "kinesis-local"
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError):  # refused until it listens
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            try:
-                connection.request("GET", "/healthcheck")
-                connection.getresponse().read()
-            finally:
-                connection.close()
-            return
-        time.sleep(0.02)  # nothing tells when it starts to listen
-    raise RuntimeError(f"kinesis-local did not come up:\n{log.read_text()[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

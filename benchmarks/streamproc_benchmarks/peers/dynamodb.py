@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Final
 
+from streamproc.testing.ports import free_port
 from streamproc_benchmarks.processes import ChildFailed
 
 __all__ = ["running_dynamodb"]
@@ -24,7 +24,7 @@ async def running_dynamodb(program: str) -> AsyncIterator[str]:
     Raises:
         ChildFailed: it did not come up.
     """
-    port = _free_port()
+    port = free_port()
     settings = {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
@@ -63,10 +63,3 @@ async def _listening(process: asyncio.subprocess.Process, port: int) -> None:
     except TimeoutError:
         raise ChildFailed(f"the DynamoDB emulator did not listen within {_START_S:g} s") from None
     raise ChildFailed(f"the DynamoDB emulator ended with code {process.returncode}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
