@@ -32,6 +32,20 @@ def streamproc(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+async def run(
+    cwd: Path, kinesis: LocalKinesis, redis_url: str, *more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a worker of the stream `payments`, which is not there, to its end."""
+    return await asyncio.to_thread(
+        streamproc,
+        "run",
+        *("-s", "group=g", "-s", "stream.name=payments", "-s", "stream.region=us-east-1"),
+        *("-s", f"stream.endpoint_url={kinesis.endpoint_url}"),
+        *("-s", f"redis.url={redis_url}", "-s", "processors.fraud={}", *more),
+        cwd=cwd,
+    )
+
+
 def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
     """Return the one sentence of a command that refused to work."""
     assert done.returncode == code, done.stderr
@@ -110,14 +124,7 @@ def test_run_refuses_a_mistake_in_one_sentence(
 async def test_run_tells_that_the_stream_does_not_exist(
     tmp_path: Path, local_kinesis: LocalKinesis, redis_url: str
 ) -> None:
-    done = await asyncio.to_thread(
-        streamproc,
-        "run",
-        *("-s", "group=g", "-s", "stream.name=payments", "-s", "stream.region=us-east-1"),
-        *("-s", f"stream.endpoint_url={local_kinesis.endpoint_url}"),
-        *("-s", f"redis.url={redis_url}", "-s", "processors.fraud={}", "--port", "0"),
-        cwd=tmp_path,
-    )
+    done = await run(tmp_path, local_kinesis, redis_url, "--port", "0")
     message = refused(done, 1)
     assert "payments" in message
     assert local_kinesis.endpoint_url in message
@@ -128,15 +135,8 @@ async def test_run_says_how_many_processes_auto_is_and_why(
 ) -> None:
     # Refused in the end, whatever that number is: one process finds no stream, and several are
     # too many for leases in memory.
-    done = await asyncio.to_thread(
-        streamproc,
-        "run",
-        *("-s", "group=g", "-s", "stream.name=payments", "-s", "stream.region=us-east-1"),
-        *("-s", f"stream.endpoint_url={local_kinesis.endpoint_url}"),
-        *("-s", f"redis.url={redis_url}", "-s", "processors.fraud={}", "--port", "0"),
-        *("-s", "leases.store=memory", "--processes", "auto"),
-        cwd=tmp_path,
-    )
+    more = ("--port", "0", "-s", "leases.store=memory", "--processes", "auto")
+    done = await run(tmp_path, local_kinesis, redis_url, *more)
     assert done.returncode != 0
     cores = usable_cores()
     assert f"worker.processes = auto: {cores.count}, since {cores.why}" in done.stderr
@@ -150,14 +150,7 @@ def test_run_refuses_a_number_of_processes_that_is_none(tmp_path: Path) -> None:
 async def test_a_taken_port_is_told(
     tmp_path: Path, local_kinesis: LocalKinesis, redis_url: str
 ) -> None:
-    done = await asyncio.to_thread(
-        streamproc,
-        "run",
-        *("-s", "group=g", "-s", "stream.name=payments", "-s", "stream.region=us-east-1"),
-        *("-s", f"redis.url={redis_url}", "-s", "processors.fraud={}"),
-        *("--port", str(local_kinesis.port)),
-        cwd=tmp_path,
-    )
+    done = await run(tmp_path, local_kinesis, redis_url, "--port", str(local_kinesis.port))
     assert "is taken by another process" in refused(done, 2)
 
 
