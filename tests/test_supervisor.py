@@ -24,6 +24,7 @@ from streamproc.observability.fleet import _get
 from streamproc.settings import load_config
 from streamproc.supervisor import Patience, Supervisor
 from streamproc.testing import LocalKinesis
+from tests.waiting import until
 from tests.worker.group import Group
 from tests.worker.process import WorkerProcess
 
@@ -40,14 +41,6 @@ from streamproc.supervisor import supervise
 config = load_config(None, {}, json.loads(sys.argv[1]))
 sys.exit(run_loop(supervise(config, sys.argv[2:])))
 """
-
-
-async def until(condition: Any, timeout: float = 20.0) -> None:
-    async with asyncio.timeout(timeout):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
 
 
 class Workers:

@@ -32,18 +32,6 @@ def event(event_id: str, key: str, size: int = 10) -> OutgoingEvent:
     return OutgoingEvent(id=event_id, type="T", key=key, cause="c", data=b"x" * size)
 
 
-async def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
-    """Wait until a condition holds; one that is a coroutine is awaited each time."""
-    async with asyncio.timeout(timeout):
-        while True:
-            held = condition()
-            if asyncio.iscoroutine(held):
-                held = await held
-            if held:
-                return
-            await asyncio.sleep(0.005)
-
-
 class FakeSink(Sink):
     """Remembers what it took.
 

@@ -17,7 +17,8 @@ from streamproc.errors import ConfigError
 from streamproc.sinks.letters import EventLetterSink, LetterSink, open_letter_sink
 from streamproc.sinks.relay import DeadLetterRelay, open_letter_relays
 from streamproc.state.keys import Keys
-from tests.sinks.making import FakeSink, until
+from tests.sinks.making import FakeSink
+from tests.waiting import until
 
 KEYS = Keys("payments")
 Aws = Callable[[str], Any]

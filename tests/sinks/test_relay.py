@@ -21,7 +21,8 @@ from streamproc.redis_client import connect_redis
 from streamproc.sinks import relay as relay_module
 from streamproc.sinks.relay import OutboxRelay, open_relays
 from streamproc.testing import EmbeddedRedis
-from tests.sinks.making import KEYS, FakeSink, emit, until
+from tests.sinks.making import KEYS, FakeSink, emit
+from tests.waiting import until
 
 LOCK = f"{KEYS.prefix}relay"
 Relaying = Callable[..., Any]

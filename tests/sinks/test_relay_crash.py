@@ -12,7 +12,8 @@ import pytest
 import redis.asyncio
 
 from streamproc.sinks.relay import OutboxRelay
-from tests.sinks.making import KEYS, FakeSink, emit, until
+from tests.sinks.making import KEYS, FakeSink, emit
+from tests.waiting import until
 
 # Its sink writes each event into a file, flushed to disk, and acknowledges it.
 DILIGENT = """

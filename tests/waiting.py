@@ -1,0 +1,19 @@
+"""Waiting in real time for what real servers and processes do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+async def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
+    """Wait until a condition holds; one that is a coroutine is awaited each time."""
+    async with asyncio.timeout(timeout):
+        while True:
+            held = condition()
+            if asyncio.iscoroutine(held):
+                held = await held
+            if held:
+                return
+            await asyncio.sleep(0.005)
