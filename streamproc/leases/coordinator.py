@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 
 from streamproc.config import LeaseConfig
@@ -24,7 +24,8 @@ from streamproc.leases.lease import (
     taken,
 )
 from streamproc.leases.listener import Listener
-from streamproc.leases.pace import AUDIT_SCANS, renewal_interval, scan_interval
+from streamproc.leases.outlook import Outlook
+from streamproc.leases.pace import renewal_interval
 from streamproc.leases.roster import Roster
 from streamproc.leases.shard_sync import children_to_create
 from streamproc.leases.statistics import LeaseStatistics, Tally
@@ -76,7 +77,7 @@ class LeaseCoordinator:
         self._rng = Random() if rng is None else rng
         self._tally = Tally()
         self._store = WatchedStore(store, worker_id, config.duration, self._tally)
-        self._metered = getattr(store, "metered", False)
+        metered = getattr(store, "metered", False)
         self._roster = None if roster is None else self._open_roster(roster)
         self._keeper = LeaseKeeper(
             self._store,
@@ -88,14 +89,18 @@ class LeaseCoordinator:
             sleep,
             self._rng,
             self._roster,
-            metered=self._metered,
+            metered=metered,
         )
-        self._changes_seen = 0
-        self._leases: tuple[Lease, ...] = ()
-        self._observed: dict[str, assignment.Observed] = {}
-        self._asked_at = 0.0
-        self._scanned_at: float | None = None
-        self._watched_at: float | None = None
+        self._outlook = Outlook(
+            self._store,
+            worker_id,
+            config,
+            self._keeper,
+            self._roster,
+            clock,
+            self._rng,
+            metered=metered,
+        )
         self._taking = True
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -279,11 +284,11 @@ class LeaseCoordinator:
 
     def snapshot(self) -> tuple[Lease, ...]:
         """Return all leases as of the last scan."""
-        return self._leases
+        return self._outlook.leases
 
     def scanned_at(self) -> float:
         """Return when the last successful scan was sent, in monotonic seconds; 0.0 before any."""
-        return self._asked_at
+        return self._outlook.asked_at
 
     def statistics(self) -> LeaseStatistics:
         """Return the counts so far."""
@@ -300,21 +305,8 @@ class LeaseCoordinator:
             await self._pause()
 
     async def _pause(self) -> None:
-        """Wait for the next scan: the scan interval, or less when a lease expires or work is known.
-
-        The two jitters add up to at most the interval, which bounds the take-over time.
-        """
-        interval, now = self._scan_interval, self._clock()
-        pause = interval * self._rng.uniform(0.8, 0.95)
-        expiry = assignment.next_expiry(self._leases, self._observed, self._me, self._config, now)
-        if self._roster is not None:
-            expiry = min(
-                (time for time in (expiry, self._roster.next_expiry(now)) if time is not None),
-                default=None,
-            )
-        if expiry is not None:
-            pause = min(pause, expiry - now + interval * self._rng.uniform(0.0, 0.05))
-        sleeper = asyncio.ensure_future(self._sleep(pause))
+        """Wait for the next scan, or until there is work that is known of."""
+        sleeper = asyncio.ensure_future(self._sleep(self._outlook.pause()))
         waker = asyncio.ensure_future(self._wake.wait())
         try:
             await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
@@ -322,68 +314,22 @@ class LeaseCoordinator:
             sleeper.cancel()
             waker.cancel()
 
-    @property
-    def _scan_interval(self) -> float:
-        if self._roster is not None:
-            return self._config.scan_interval  # The roster is short, whatever the table's size.
-        workers = len({lease.owner for lease in self._leases if lease.owner is not None})
-        return scan_interval(self._config, len(self._leases), workers, metered=self._metered)
-
     async def _scan(self) -> None:
-        if self._roster is not None and not await self._has_news(self._roster):
+        if not await self._outlook.look():
             return
-        asked, changes = self._clock(), self._store.changes
-        leases = await self._store.list()
-        now = self._clock()
-        self._observe(leases, {} if self._was_blind(now) else self._observed, now)
-        self._leases, self._asked_at, self._scanned_at = tuple(leases), asked, now
-        self._watched_at = now
-        self._changes_seen = changes
         self._tally.count("scans")
-        await self._store.each([row for row in leases if self._differs(row)], self._look_again)
-        plan = self._plan(now)
+        changed = [row for row in self._outlook.leases if self._differs(row)]
+        await self._store.each(changed, self._look_again)
+        plan = self._outlook.plan()
         if self._roster is not None and self._taking and (plan.take or plan.request):
             await self._roster.join()
         await self._store.each(plan.let_go, self._disown)
         await self._store.each(plan.take, self._take)
         await self._store.each(plan.request, self._request)
 
-    async def _has_news(self, roster: Roster) -> bool:
-        """Look at the roster, and tell whether the lease table is worth reading."""
-        changed = await roster.look()
-        now = self._clock()
-        if self._scanned_at is None or changed or self._store.changes != self._changes_seen:
-            return True
-        if now - self._scanned_at >= AUDIT_SCANS * self._config.scan_interval:
-            return True
-        self._observe(self._leases, {} if self._was_blind(now) else self._observed, now)
-        self._watched_at = now
-        plan = self._plan(now)
-        return bool(plan.let_go or plan.take or plan.request)
-
-    def _was_blind(self, now: float) -> bool:
-        """Whether this worker could not look for so long that it knows nothing of the others.
-
-        After an outage of the store nobody is expired before having been watched again.
-        """
-        longest = self._config.duration + self._scan_interval / 10
-        return self._watched_at is not None and now - self._watched_at > longest
-
     def _session_over(self) -> None:
         self._keeper.lose_all()
         self._wake.set()
-
-    def _observe(
-        self, leases: Sequence[Lease], previous: Mapping[str, assignment.Observed], now: float
-    ) -> None:
-        heard = {} if self._roster is None else self._roster.heard
-        free_since = {} if self._roster is None else self._roster.free_since
-        self._observed = assignment.observe(leases, previous, self._me, now, heard, free_since)
-
-    def _plan(self, now: float) -> assignment.Plan:
-        return assignment.plan(
-            self._leases, self._observed, self._me, self._keeper.keys, self._config, now, self._rng
-        )
 
     @property
     def _may_take(self) -> bool:
