@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.kinesis.lineage import ShardInfo
 from streamproc.leases.shard_sync import leases_to_create, startable
 from streamproc.position import LATEST, TRIM_HORIZON, Position
 from tests.leases.fleet import CONFIG, Fleet, fleet_test
-from tests.leases.making import finished, lease
+from tests.leases.making import finished, lease, shard
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,15 +92,15 @@ def test_a_merge_child_waits_for_both_and_begins_at_its_horizon() -> None:
     assert not startable(child, rows)
     rows["right"] = finished("right", "child")
     assert startable(child, rows)
-    listed = [_shard("left", time=1), _shard("right", time=1)]
-    listed.append(_shard("child", "left", "right", time=2, closed=False))
+    listed = [shard("left", time=1), shard("right", time=1)]
+    listed.append(shard("child", "left", "right", time=2, closed=False))
     known = [lease("left"), lease("right")]
     [created] = leases_to_create(listed, known, LATEST, 0.0)
     assert created.checkpoint == TRIM_HORIZON
 
 
 def test_a_shard_closed_before_anybody_came_is_read_first() -> None:
-    listed = [_shard("closed", time=1), _shard("open", "closed", time=2, closed=False)]
+    listed = [shard("closed", time=1), shard("open", "closed", time=2, closed=False)]
     rows = {row.key: row for row in leases_to_create(listed, [], TRIM_HORIZON, 0.0)}
     assert startable(rows["closed"], rows)
     assert not startable(rows["open"], rows)
@@ -116,14 +115,3 @@ async def test_a_stop_on_an_idle_shard_writes_the_last_checkpoint(fleet: Fleet) 
     await worker.stop()
     row = (await fleet.rows())["shard-0"]
     assert (row.checkpoint, row.owner) == (Position("7"), None)
-
-
-def _shard(name: str, *parents: str, time: int, closed: bool = True) -> ShardInfo:
-    return ShardInfo(
-        shard_id=name,
-        parents=parents,
-        starting_hash_key="0",
-        ending_hash_key="9",
-        starting_sequence_number=str(time),
-        ending_sequence_number="99" if closed else None,
-    )

@@ -204,14 +204,20 @@ async def test_failures_anywhere_end_in_the_same_leases() -> None:
     assert sorted(watched.table.rows) == sorted(watched.stream.shards)
 
 
-async def test_a_finished_lease_is_deleted_once_nothing_has_needed_it_for_long() -> None:
-    """KCL rows 26 and 27."""
+async def with_a_finished_parent() -> tuple[Watched, str]:
+    """Return a stream that was split, and the key of the parent's lease, which is finished."""
     watched = Watched(1)
     await watched.look()
     [parent] = watched.table.rows
     watched.stream.split(watched.stream.open[0])
     await watched.look()
     watched.finish(parent)
+    return watched, parent
+
+
+async def test_a_finished_lease_is_deleted_once_nothing_has_needed_it_for_long() -> None:
+    """KCL rows 26 and 27."""
+    watched, parent = await with_a_finished_parent()
     await watched.look()
     watched.table.now += 99.0
     await watched.look()
@@ -225,12 +231,7 @@ async def test_a_finished_lease_is_deleted_once_nothing_has_needed_it_for_long()
 
 
 async def test_a_lease_that_is_needed_again_meanwhile_is_kept() -> None:
-    watched = Watched(1)
-    await watched.look()
-    [parent] = watched.table.rows
-    watched.stream.split(watched.stream.open[0])
-    await watched.look()
-    watched.finish(parent)
+    watched, parent = await with_a_finished_parent()
     child = watched.table.rows[watched.table.rows[parent].children[0]]
     await watched.look()
     watched.table.now += 99.0

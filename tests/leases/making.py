@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamproc.kinesis.lineage import ShardInfo
 from streamproc.leases.lease import Lease
 from streamproc.position import SHARD_END, TRIM_HORIZON, Position
 
@@ -37,3 +38,15 @@ def lease(
 def finished(key: str, *children: str, parents: tuple[str, ...] = ()) -> Lease:
     """Make the lease of a shard that was read to its end."""
     return lease(key, "anybody", 9, checkpoint=SHARD_END, parents=parents, children=children)
+
+
+def shard(name: str, *parents: str, time: int, closed: bool = True) -> ShardInfo:
+    """Make a shard of a listing; `time` stands for when it was created."""
+    return ShardInfo(
+        shard_id=name,
+        parents=parents,
+        starting_hash_key="0",
+        ending_hash_key="1",
+        starting_sequence_number=str(time),
+        ending_sequence_number="9999" if closed else None,
+    )

@@ -21,23 +21,12 @@ from streamproc.leases.shard_sync import (
     startable,
 )
 from streamproc.position import LATEST, TRIM_HORIZON, Position
-from tests.leases.making import finished, lease
+from tests.leases.making import finished, lease, shard
 from tests.leases.streams import Stream
 
 NOW = 1_700_000_000.0
 AT_NOW = Position("AT_TIMESTAMP", timestamp=NOW)
 AT_TIME = Position("AT_TIMESTAMP", timestamp=1_600_000_000.0)
-
-
-def shard(name: str, *parents: str, time: int, closed: bool = True) -> ShardInfo:
-    return ShardInfo(
-        shard_id=name,
-        parents=parents,
-        starting_hash_key="0",
-        ending_hash_key="1",
-        starting_sequence_number=str(time),
-        ending_sequence_number="9999" if closed else None,
-    )
 
 
 # KCL's worked tree: 0..5 at first; 0+1 -> 6, 2+3 -> 7; then 6+7 -> 8, 5 -> 9, 10; 4 never changes.

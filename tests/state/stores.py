@@ -202,3 +202,9 @@ def removal(name: str) -> TimerChange:
 
 def this_bucket() -> int:
     return int(time.time() // (DEDUPE_TTL / 2))
+
+
+async def adopted(kit: Kit) -> Kit:
+    """Return the kit after epoch 1 took the shard at its start."""
+    await kit.store.adopt(SHARD, 1, START)
+    return kit

@@ -18,6 +18,7 @@ from .stores import (
     START,
     Kit,
     RedisKit,
+    adopted,
     cell,
     commit,
     counter,
@@ -27,11 +28,6 @@ from .stores import (
     entry,
     position,
 )
-
-
-async def adopted(kit: Kit) -> Kit:
-    await kit.store.adopt(SHARD, 1, START)
-    return kit
 
 
 class Chain:

@@ -8,14 +8,10 @@ from streamproc.aside import Aside
 from streamproc.state.parking import Parked, Queue, Redriven
 from streamproc.state.store import CommitResult
 
-from .stores import SHARD, START, Kit, RedisKit, commit, digest, entry, position
+from .stores import SHARD, START, Kit, RedisKit, adopted, commit, digest, entry, position
 
 # Any text may be a partition key; some look like other keys.
 KEYS = ["a", "parked:a", "{x}", "é\u2028", "version"]
-
-
-async def adopted(kit: Kit) -> None:
-    await kit.store.adopt(SHARD, 1, START)
 
 
 async def now_parked(kit: Kit) -> Parked:

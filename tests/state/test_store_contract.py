@@ -16,6 +16,7 @@ from .stores import (
     Kit,
     MemoryKit,
     RedisKit,
+    adopted,
     cell,
     commit,
     digest,
@@ -24,12 +25,6 @@ from .stores import (
     position,
     this_bucket,
 )
-
-
-async def adopted(kit: Kit) -> Kit:
-    """Return the kit after epoch 1 took the shard at its start."""
-    await kit.store.adopt(SHARD, 1, START)
-    return kit
 
 
 async def test_adopting_a_new_shard_begins_its_chain(kit: Kit) -> None:

@@ -13,8 +13,8 @@ from streamproc.testing import LocalKinesis
 from tests.faults.proxy import CutAfter, FaultProxy
 from tests.worker.group import Group
 from tests.worker.ledger import CountingLedger
+from tests.worker.older_redis import book_40_through_an_older_redis
 from tests.worker.process import WorkerProcess
-from tests.worker.test_redis_trouble import put_back, snapshot
 
 ACCOUNTS = [f"account-{n}" for n in range(12)]
 
@@ -65,14 +65,7 @@ async def test_counters_are_rebuilt_with_an_older_redis(group: Group) -> None:
     group.defaults["leases.store"] = "memory"
     for _ in range(2):
         group.start(CountingLedger())
-    group.publish_entries(range(10), ACCOUNTS)
-    await group.until_booked(dict.fromkeys(ACCOUNTS, 10))
-    old = await snapshot(group)
-    group.publish_entries(range(10, 30), ACCOUNTS)
-    await group.until_booked(dict.fromkeys(ACCOUNTS, 30))
-    await put_back(group, old)
-    group.publish_entries(range(30, 40), ACCOUNTS)
-    await group.until_booked(dict.fromkeys(ACCOUNTS, 40))
+    await book_40_through_an_older_redis(group, ACCOUNTS)
     await everything_is_counted_once(group, 40)
 
 

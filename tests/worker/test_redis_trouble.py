@@ -15,6 +15,7 @@ from redis.exceptions import BusyLoadingError, ResponseError
 from streamproc.testing import EmbeddedRedis, LocalKinesis
 from tests.faults.proxy import CutAfter, FaultProxy
 from tests.worker.group import Group
+from tests.worker.older_redis import book_40_through_an_older_redis
 
 ACCOUNTS = [f"account-{n}" for n in range(5)]
 
@@ -75,14 +76,7 @@ async def test_a_redis_that_comes_back_older_is_noticed_and_rebuilt(
     own: Group, server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     own.start()
-    own.publish_entries(range(10), ACCOUNTS)
-    await own.until_booked(dict.fromkeys(ACCOUNTS, 10))
-    old = await snapshot(own)
-    own.publish_entries(range(10, 30), ACCOUNTS)
-    await own.until_booked(dict.fromkeys(ACCOUNTS, 30))
-    await put_back(own, old)
-    own.publish_entries(range(30, 40), ACCOUNTS)
-    await own.until_booked(dict.fromkeys(ACCOUNTS, 40))
+    await book_40_through_an_older_redis(own, ACCOUNTS)
     await in_order_and_once(own, 40)
     assert own.counted("rewinds") > 0
 
@@ -236,21 +230,6 @@ async def answers_until(task: asyncio.Task[None], url: str) -> set[type]:
             await asyncio.sleep(0)
     await task
     return kinds
-
-
-async def snapshot(group: Group) -> dict[bytes, bytes]:
-    """Return a dump of every key."""
-    keys = await group.redis.keys("*")
-    return {key: await group.redis.dump(key) for key in keys}
-
-
-async def put_back(group: Group, dump: dict[bytes, bytes]) -> None:
-    """Make Redis what it was at the time of the dump, in one step as a failover does."""
-    async with group.redis.pipeline(transaction=True) as pipeline:
-        pipeline.flushall()
-        for key, value in dump.items():
-            pipeline.restore(key, 0, value)
-        await pipeline.execute()
 
 
 async def test_a_redis_that_evicts_is_warned_about_at_the_start(
