@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -29,6 +30,7 @@ __all__ = [
     "ShardsOption",
     "WarmUpOption",
     "checked_settings",
+    "chosen",
     "chosen_consumers",
     "chosen_peers",
     "say",
@@ -74,6 +76,8 @@ BarsOption = Annotated[
     typer.Option("--bars/--no-bars", help="Exit with 1 if a bar is missed, or only show the bars."),
 ]
 
+N = TypeVar("N", bound=str)
+
 # What people know it by; as a consumer of ours it is called plain.
 _AIOBOTOCORE = "aiobotocore"
 
@@ -86,10 +90,20 @@ def chosen_consumers(given: list[str] | None) -> list[ConsumerName]:
     """
     from streamproc_benchmarks.consumer import CONSUMERS
 
-    for name in given or ():
-        if name not in CONSUMERS:
-            raise ConfigError(f"--consumer {name}: there are {', '.join(CONSUMERS)}")
-    return [name for name in CONSUMERS if not given or name in given]
+    return chosen("--consumer", given, CONSUMERS)
+
+
+def chosen(option: str, given: Iterable[str] | None, known: Collection[N]) -> list[N]:
+    """Return what was named of what there is, in the order of that; all of it if nothing was.
+
+    Raises:
+        ConfigError: there is none of such a name.
+    """
+    names = list(given or ())
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option} {name}: there are {', '.join(known)}")
+    return [name for name in known if not names or name in names]
 
 
 def checked_settings(assignments: list[str] | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,11 +16,9 @@ from streamproc_benchmarks.options import (
     SeedOption,
     ShardsOption,
     checked_settings,
+    chosen,
     say,
 )
-
-if TYPE_CHECKING:
-    from streamproc_benchmarks.recovery_round import EventName
 
 __all__ = ["recovery"]
 
@@ -54,6 +52,7 @@ def recovery(
     """Disturb a group of workers under a steady load: seconds until lag is as it was."""
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.recovery import RecoveryPlan, measure_recovery, print_recovery
+    from streamproc_benchmarks.recovery_round import EVENTS
     from streamproc_benchmarks.reportfile import make_report
     from streamproc_benchmarks.tables import new_console
 
@@ -61,7 +60,7 @@ def recovery(
         raise ConfigError(f"--shards {shards}: must be at least --workers {workers}")
     settings = checked_settings(assignments)
     plan = RecoveryPlan(
-        events=_chosen_events(event),
+        events=chosen("--event", event, EVENTS),
         rate=rate,
         shards=shards,
         workers=workers,
@@ -79,12 +78,3 @@ def recovery(
         "recovery", found, print_recovery, environment, seed=seed, settings=settings
     )
     output.conclude([report], console)
-
-
-def _chosen_events(given: list[str] | None) -> list[EventName]:
-    from streamproc_benchmarks.recovery_round import EVENTS
-
-    for name in given or ():
-        if name not in EVENTS:
-            raise ConfigError(f"--event {name}: there are {', '.join(EVENTS)}")
-    return [name for name in EVENTS if not given or name in given]
