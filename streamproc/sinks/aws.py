@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import blake2b
 from typing import Any, Final
 
 import botocore.exceptions as boto
+import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from streamproc.errors import ConfigError, StreamError, StreamprocError
 
-__all__ = ["Unavailable", "answer_of", "fifo_id", "open_aws"]
+__all__ = ["AwsOptions", "Unavailable", "answer_of", "connect_aws", "fifo_id", "open_aws"]
 
 _TIMEOUT_S: Final = 10.0
 _CONNECTIONS: Final = 50
@@ -33,6 +34,18 @@ _NO_CREDENTIALS: Final = (
     boto.SSOError,
     boto.TokenRetrievalError,
 )
+
+
+class AwsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an AWS service is.
+
+    Attributes:
+        region: its AWS region; unset asks the environment.
+        endpoint_url: another endpoint, such as a local one.
+    """
+
+    region: str | None = None
+    endpoint_url: str | None = None
 
 
 class Unavailable(StreamprocError):
@@ -77,6 +90,13 @@ async def open_aws(
         yield client
     finally:
         await creating.__aexit__(None, None, None)
+
+
+async def connect_aws(service: str, options: AwsOptions) -> tuple[Any, AsyncExitStack]:
+    """Return a client as `open_aws` does, and what closes it."""
+    closing = AsyncExitStack()
+    opening = open_aws(service, options.region, options.endpoint_url)
+    return await closing.enter_async_context(opening), closing
 
 
 async def answer_of(call: Awaitable[Any], what: str) -> Any:

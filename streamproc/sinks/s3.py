@@ -14,7 +14,7 @@ from msgspec import Meta
 from streamproc.deadletter import DeadLetter
 from streamproc.entries import read_options
 from streamproc.errors import StreamprocError
-from streamproc.sinks.aws import answer_of, open_aws
+from streamproc.sinks.aws import AwsOptions, answer_of, connect_aws
 from streamproc.sinks.letters import LetterSink
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
@@ -25,20 +25,16 @@ _IN_FLIGHT: Final = 32
 T = TypeVar("T")
 
 
-class S3SinkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The s3 sink's options.
+class S3SinkOptions(AwsOptions, frozen=True, kw_only=True):
+    """The s3 sink's options, beside those of `AwsOptions`.
 
     Attributes:
         bucket: name of the bucket.
         prefix: what the names of objects begin with.
-        region: its AWS region; unset asks the environment.
-        endpoint_url: another S3 endpoint, such as a local one.
     """
 
     bucket: Annotated[str, Meta(min_length=3)]
     prefix: str = ""
-    region: str | None = None
-    endpoint_url: str | None = None
 
 
 class _Bucket:
@@ -147,10 +143,7 @@ async def open_letter_sink(options: Mapping[str, Any]) -> LetterSink:
 
 async def _open_bucket(options: Mapping[str, Any]) -> _Bucket:
     settings = read_options(S3SinkOptions, options, "options", "the s3 sink")
-    closing = AsyncExitStack()
-    client = await closing.enter_async_context(
-        open_aws("s3", settings.region, settings.endpoint_url)
-    )
+    client, closing = await connect_aws("s3", settings)
     return _Bucket(client, settings.bucket, settings.prefix, closing)
 
 

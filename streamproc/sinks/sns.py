@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
 from streamproc.entries import read_options
-from streamproc.sinks.aws import open_aws
+from streamproc.sinks.aws import AwsOptions, connect_aws
 from streamproc.sinks.messages import MessageSink
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
 __all__ = ["SnsSink", "SnsSinkOptions", "open_sink"]
 
 
-class SnsSinkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The sns sink's options.
+class SnsSinkOptions(AwsOptions, frozen=True, kw_only=True):
+    """The sns sink's options, beside those of `AwsOptions`.
 
     Attributes:
         topic_arn: the topic; one that ends in ``.fifo`` keeps the order of each key.
-        region: its AWS region; unset asks the environment.
-        endpoint_url: another SNS endpoint, such as a local one.
     """
 
     topic_arn: Annotated[str, Meta(min_length=1)]
-    region: str | None = None
-    endpoint_url: str | None = None
 
 
 class SnsSink(MessageSink):
@@ -68,8 +62,5 @@ async def open_sink(options: Mapping[str, Any]) -> Sink:
         StreamError: the configured AWS profile cannot be read.
     """
     settings = read_options(SnsSinkOptions, options, "options", "the sns sink")
-    closing = AsyncExitStack()
-    client = await closing.enter_async_context(
-        open_aws("sns", settings.region, settings.endpoint_url)
-    )
+    client, closing = await connect_aws("sns", settings)
     return SnsSink(client, settings.topic_arn, closing=closing)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Mapping
-from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final
 
-import msgspec
 from msgspec import Meta
 
 from streamproc.entries import read_options
-from streamproc.sinks.aws import open_aws
+from streamproc.sinks.aws import AwsOptions, connect_aws
 from streamproc.sinks.messages import MessageSink
 from streamproc.sinks.sink import OutgoingEvent, Sink
 
@@ -21,18 +19,14 @@ __all__ = ["SqsSink", "SqsSinkOptions", "open_sink"]
 _NOT_ALLOWED: Final = re.compile("[\ufffe\uffff]")
 
 
-class SqsSinkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The sqs sink's options.
+class SqsSinkOptions(AwsOptions, frozen=True, kw_only=True):
+    """The sqs sink's options, beside those of `AwsOptions`.
 
     Attributes:
         queue_url: the queue's URL; one that ends in ``.fifo`` keeps the order of each key.
-        region: its AWS region; unset asks the environment.
-        endpoint_url: another SQS endpoint, such as a local one.
     """
 
     queue_url: Annotated[str, Meta(min_length=1)]
-    region: str | None = None
-    endpoint_url: str | None = None
 
 
 class SqsSink(MessageSink):
@@ -69,10 +63,7 @@ async def open_sink(options: Mapping[str, Any]) -> Sink:
         StreamError: the configured AWS profile cannot be read.
     """
     settings = read_options(SqsSinkOptions, options, "options", "the sqs sink")
-    closing = AsyncExitStack()
-    client = await closing.enter_async_context(
-        open_aws("sqs", settings.region, settings.endpoint_url)
-    )
+    client, closing = await connect_aws("sqs", settings)
     return SqsSink(client, settings.queue_url, closing=closing)
 
 
