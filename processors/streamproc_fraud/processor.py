@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import nan
 from typing import Any, Final
@@ -104,9 +104,10 @@ class FraudProcessor(Processor[Card]):
         """See `Processor.collectors`."""
         return [FraudCollector(self.live, lambda: self.ignored_places)]
 
-    def shared_keys(self, payment: PaymentAuthorized) -> list[tuple[str, str]]:
+    @property
+    def shared_keys(self) -> Callable[[PaymentAuthorized], list[tuple[str, str]]]:
         """Return the keys of the counters that a payment touches."""
-        return self.features.shared_keys(payment)
+        return self.features.shared_keys
 
     def label_keys(self, label: FraudLabelConfirmed | FraudLabelRetracted) -> list[tuple[str, str]]:
         """Return the keys of the counters that a label touches."""

@@ -259,10 +259,14 @@ class Chain:
         """Load the batch's states; return what the store tells, and the items not yet committed."""
         if not batch.items and redrive is None:
             return _UNCHECKED, []
-        if trusted:
-            return self._trust.recall(self._store.bucket()), batch.items
         cells, counters = list(batch.cells.values()), list(batch.counters.values())
-        digests = [item.digest for item in batch.items]
+        digests: list[bytes] = []
+        if trusted:
+            cells = [cell for cell in cells if not cell.is_held]
+            if not (cells or counters) and self._trust.is_fresh:
+                return self._trust.recall(self._store.bucket()), batch.items
+        else:
+            digests = [item.digest for item in batch.items]
         started = time.perf_counter()
         checked = await self._persist(lambda: self._store.check(digests, cells, counters))
         self._statistics.check_seconds.observe(time.perf_counter() - started)

@@ -324,11 +324,12 @@ def make_counters(
     Raises:
         DecodeError: a function to their keys raises.
     """
-    return {
-        target.counting.processor: _counters(target, target.counting, event, counters, cache)
-        for target, event, _, _ in calls
-        if target.counting is not None
-    }
+    found: dict[str, dict[Any, CounterCell]] = {}
+    for target, event, _, _ in calls:
+        if target.counting is not None:
+            own = _counters(target, target.counting, event, counters, cache)
+            found[target.counting.processor] = own
+    return found
 
 
 def _counters(

@@ -1,4 +1,4 @@
-"""Whether a batch may go straight to its commit, without asking Redis first."""
+"""Whether a batch may go to its commit without asking Redis what that will say anyhow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MOST_CHECKS: Final = 64
 
 
 class Trust:
-    """Tells which batches need no check.
+    """Tells of which batches Redis is not asked what the commit finds out anyhow.
 
     The commit refuses ids that are committed and states that have changed, whatever was checked
-    before. So the check only saves handlers from running in vain, and where nothing is refused it
-    is one of two round trips for nothing. A batch goes without one when all its states are held,
-    its handlers are plain functions (what an `async` one does outside must not be done for a
-    duplicate), and it reads no counters, which no commit refuses. After a refusal the next batches
-    are checked; each refusal in a row doubles their number.
+    before. So looking them up only saves handlers from running in vain. A batch goes without when
+    its handlers are plain functions: what an `async` one does outside must not be done for a
+    duplicate. Redis is then asked for what it needs, which are states that are not held, and
+    counters, which no commit refuses; and if it needs none, not at all. After a refusal the next
+    batches are checked; each refusal in a row doubles their number.
 
     Args:
         clock: monotonic seconds.
@@ -39,6 +39,11 @@ class Trust:
         self._to_check = 0
         self._penalty = 1
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether Redis was asked so recently that nothing needs to be."""
+        return self._clock() - self._checked_at < _LONGEST_S
+
     def recall(self, bucket: int) -> Checked:
         """Return what the last check told, for a batch that is covered: nothing of it is committed.
 
@@ -49,12 +54,11 @@ class Trust:
         return msgspec.structs.replace(self._last, bucket=bucket, committed=set())
 
     def covers(self, batch: DecodedBatch) -> bool:
-        """Whether the batch may be committed without a check."""
+        """Whether the batch's ids, and states that are held, are not looked up."""
         return (
             self._to_check == 0
-            and not (batch.has_async or batch.has_timers or batch.counters)
-            and all(cell.is_held for cell in batch.cells.values())
-            and self._clock() - self._checked_at < _LONGEST_S
+            and self._last is not None
+            and not (batch.has_async or batch.has_timers)
         )
 
     def checked(self, told: Checked) -> None:
@@ -68,7 +72,7 @@ class Trust:
             self._last = msgspec.structs.replace(self._last, parked=parked)
 
     def held(self) -> None:
-        """Note that a batch went through without a check."""
+        """Note that a batch that was covered went through."""
         self._penalty = 1
 
     def broken(self) -> None:

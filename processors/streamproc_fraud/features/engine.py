@@ -133,32 +133,42 @@ class FeatureEngine:
         counters: Mapping[Any, Counters],
     ) -> Frame:
         """Take a payment into its card and counters; return it among them."""
-        amount, currency = payment.amount_minor, payment.currency
-        card.payments.add(
-            time_us, amount, currency, terminal_digest(payment.terminal_id), self._rows
-        )
-        shared, grid = {}, self._grid
-        # Which payments tidy up is a matter of their time, so that a replay does the same.
-        is_tidying = time_us // 1_000_000 % _TIDY_EVERY == 0
+        terminal = terminal_digest(payment.terminal_id)
+        card.payments.add(time_us, payment.amount_minor, payment.currency, terminal, self._rows)
+        shared: dict[str, Counters] = {}
+        bucket = time_us // self._grid.width_us
         for entity, name_of, tracked in self._tracked:
             name = name_of(payment)
-            if not name:
-                continue
-            held = shared[entity] = counters[entity, name]
-            if "count" in tracked:
-                held.add(PAYMENTS, 1, bucket=time_us // grid.width_us)
-            if "amounts" in tracked:
-                grid.add_value(held, amounts_name(currency), time_us, amount)
-            if "cards" in tracked:
-                grid.add_value(held, CARDS, time_us, card_digest(payment.card_id))
-            if is_tidying:
-                names = self._names(payment, tracked)
-                grid.forget_before(held, time_us - self._kept_us, names)
-        geo = payment.geo
-        way = _NO_PLACE
+            if name:
+                held = shared[entity] = counters[entity, name]
+                if "count" in tracked:
+                    held.add(PAYMENTS, 1, bucket=bucket)
+                if len(tracked) > 1 or "count" not in tracked:
+                    self._take_values(payment, time_us, held, tracked)
+        # Which payments tidy up is a matter of their time, so that a replay does the same.
+        if not time_us // 1_000_000 % _TIDY_EVERY:
+            self._tidy(payment, time_us, shared)
+        geo, way = payment.geo, _NO_PLACE
         if geo is not None and is_place(geo):
             way = travel(card.places, Place(time_us, geo.lat, geo.lon))
-        return Frame(payment, time_us, card, shared, grid, self._delay_us, way)
+        return Frame(payment, time_us, card, shared, self._grid, self._delay_us, way)
+
+    def _take_values(
+        self, payment: PaymentAuthorized, time_us: int, held: Counters, tracked: frozenset[str]
+    ) -> None:
+        grid = self._grid
+        if "amounts" in tracked:
+            name = amounts_name(payment.currency)
+            grid.add_value(held, name, time_us, payment.amount_minor)
+        if "cards" in tracked:
+            grid.add_value(held, CARDS, time_us, card_digest(payment.card_id))
+
+    def _tidy(
+        self, payment: PaymentAuthorized, time_us: int, shared: Mapping[str, Counters]
+    ) -> None:
+        for entity, held in shared.items():
+            names = self._names(payment, self.track[entity])
+            self._grid.forget_before(held, time_us - self._kept_us, names)
 
     def _names(self, payment: PaymentAuthorized, tracked: frozenset[str]) -> list[str]:
         """Return the names of the counters that grow with payments, or with labels."""
