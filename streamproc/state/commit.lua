@@ -15,8 +15,8 @@
 --       states: for each key four numbers: version it was read at, its next version or 0 if it is
 --         only read, ms to keep it or 0, new schema or 0 if it stays; a value for each that changes;
 --       counters: {the next version of all, for each {ms to keep it or 0, number of HyperLogLogs,
---         {for each change that is no addition {its kind, field, operand}}, and what is added, after
---         those: field, operand, field, operand...}}; the operand of "distinct" is a value, and
+--         {for each change that is no addition {its kind, field, operand}} or false, then what is
+--         added: field, operand, field, operand...}}; the operand of "distinct" is a value, and
 --         belongs to a HyperLogLog, in their order; what more of these there are is only kept;
 --       outbox: for each entry its id, type, key and cause; its payload is a value;
 --       shapes: the names of the fields of a dead letter, for each set of them that there is;
@@ -90,9 +90,16 @@ local function is_whole(text)
   return string.find(text, '^-?%d+$') ~= nil
 end
 
--- The text of a whole number, in full: left to others it may be rounded, or have an exponent.
+-- The text of a whole number, in full: left to others it may be rounded, or have an exponent. Nearly
+-- all keys have the same version and the same time to live.
+local texts = {}
 local function digits(number)
-  return string.format('%.0f', number)
+  local text = texts[number]
+  if not text then
+    text = string.format('%.0f', number)
+    texts[number] = text
+  end
+  return text
 end
 
 -- Takes the next of the values.
@@ -114,7 +121,8 @@ end
 -- Lua's stack does not take more values at once by much.
 local AT_ONCE = 4000
 
--- Returns the version of a counter and the numbers of what is added to, as text; false if missing.
+-- Returns the version of a counter, 0 if there is none, and the numbers of what is added to, as text
+-- or false.
 local function load_counter(key, counter)
   local held
   if #counter == 5 then
@@ -131,7 +139,8 @@ local function load_counter(key, counter)
       end
     end
   end
-  if held[1] and not is_whole(held[1]) then
+  held[1] = tonumber(held[1] or 0)
+  if not held[1] then
     error(key .. ' is a hash, but no counter; delete it')
   end
   for i = 2, #held do
@@ -139,7 +148,7 @@ local function load_counter(key, counter)
       require_number(key, counter[2 * i], held[i])
     end
   end
-  for _, change in ipairs(counter[3]) do
+  for _, change in ipairs(counter[3] or {}) do
     if change[1] == 'min' or change[1] == 'max' then
       require_number(key, change[2], redis.call('HGET', key, change[2]) or '0')
     end
@@ -306,8 +315,8 @@ local counters_version = digits(counters[1])
 key_at = first_counter
 for i = 2, #counters do
   local counter, held, key = counters[i], loaded[i], KEYS[key_at]
-  versions[#versions + 1] = tonumber(held[1] or 0)
-  if #counter[3] > 0 then
+  versions[i - 1] = held[1]
+  if counter[3] then
     change_all(key_at, counter, held, counted)
   end
   add_all(key, counters_version, held, counter)

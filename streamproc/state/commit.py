@@ -154,11 +154,11 @@ class CommitCall:
             rare, stored = changes.rare, counter.stored
             keys.append(stored.key)
             if rare is None and not stored.estimates:  # as nearly all
-                told.append((counter.ttl_ms, 0, (), *changes.added()))
+                told.append((counter.ttl_ms, 0, False, *changes.added()))
                 continue
             sketches = counter.sketches(changes)
             keys += sketches
-            others = () if rare is None else rare.wire()
+            others = False if rare is None else rare.wire()
             told.append((counter.ttl_ms, len(sketches), others, *changes.added()))
             if rare is not None:
                 self._values += [b"".join(members) for members in rare.members.values()]
