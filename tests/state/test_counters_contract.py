@@ -184,11 +184,14 @@ async def test_a_total_is_the_sum_of_its_buckets_whatever_came_before(kit: Kit, 
                 held = view.buckets("n").items()
                 expected = sum(number for at, number in held if first <= at <= last)
                 assert view.total("n", first=first, last=last) == expected
+                assert view.totals("n", firsts=(21, first), last=last) == [0, expected]
+                assert ("n" in view) >= bool(held)
         if rng.random() < 0.7:
             await chain.commit(c)
         else:
             c.reset()
     assert view.total("unknown", first=-100, last=100) == 0
+    assert "unknown" not in view
 
 
 async def test_many_members_are_estimated(kit: Kit) -> None:

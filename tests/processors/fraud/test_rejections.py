@@ -10,6 +10,7 @@ import pytest
 
 from streamproc.testing import Harness
 from streamproc_fraud import FraudProcessor, Geo, PaymentAuthorized
+from streamproc_fraud.events import PaymentAuthorizedV1
 
 from .payments import (
     START,
@@ -184,3 +185,13 @@ def test_the_event_contract_is_the_documented_one() -> None:
     assert PaymentAuthorized.__event_type__ == "PaymentAuthorized"
     assert PaymentAuthorized.__event_version__ == 2
     assert PaymentAuthorized.__event_id__ == "payment_id"
+
+
+def test_an_old_payment_says_the_same_in_the_new_version() -> None:
+    old = PaymentAuthorizedV1(
+        "p", "card", "customer", "terminal", 5, "EUR", "10.0.0.1", "device", Geo(1.0, 2.0), "POS"
+    )
+    new = old.upcast()
+    assert msgspec.structs.asdict(new) == {
+        **msgspec.structs.asdict(old), "country": None, "authorized_at": None
+    }  # fmt: skip
