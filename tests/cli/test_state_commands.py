@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from streamproc.cli.main import app
 from streamproc.cli.state_files import Format, open_writer
 from streamproc.errors import ConfigError, StateStoreError, StreamprocError
-from tests.test_state_reader import GROUP, Sold, sell
+from tests.shelves import GROUP, Sold, sell
 
 SALES = [Sold("1", "shoe", "berlin", 3), Sold("2", "shoe", "paris", 2), Sold("3", "a|b", "x,y")]
 

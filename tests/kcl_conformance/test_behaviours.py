@@ -13,9 +13,9 @@ from streamproc.leases.lease import Lease
 from streamproc.leases.shard_sync import leases_to_create, startable
 from streamproc.position import LATEST, SHARD_END, TRIM_HORIZON, Position
 from tests import virtual_time
+from tests.failing_pool import failing_pool
 from tests.leases.fleet import CONFIG, Fleet, fleet_test
 from tests.leases.making import lease
-from tests.test_shard_pool import failing_pool
 
 
 def test_an_open_child_of_an_open_parent_waits_for_it() -> None:
