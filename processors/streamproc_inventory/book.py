@@ -8,7 +8,7 @@ import msgspec
 
 from streamproc import Reject
 from streamproc_inventory.changes import Change
-from streamproc_inventory.register import look_up
+from streamproc_inventory.register import enter, look_up, strike, without_oldest
 
 __all__ = ["Book", "Ended", "Limits", "Line", "Parked", "Reservation", "Waiting"]
 
@@ -136,11 +136,12 @@ class Book(msgspec.Struct, omit_defaults=True):
     Attributes:
         lines: order lines that are needed (see `Line.is_needed`), by `line_key`. A number stands
             for a line of which so many were placed and nothing else is known.
-        settled: lines that are not, in a `register`; see `Line.settled`.
+        settled, settled_kept: lines that are not, in a `register` (see `Line.settled`), and their
+            number.
         reservations: live ones, by id.
         early: ends whose reservation has not been created yet.
-        ended: the terminal states of reservations, in a `register`.
-        moves: those of goods since the last count; see `moves`.
+        ended, ended_kept: the terminal states of reservations, in a `register`, and their number.
+        moves, moves_kept: those of goods since the last count (see `moves`), and their number.
         folded_ms: moves up to here are not in `moves` any more.
         counted_ms, counted_by: moment and id of the count that on_hand rests on.
         sequence: number of the last event applied in the stock's sequence.
@@ -158,10 +159,13 @@ class Book(msgspec.Struct, omit_defaults=True):
 
     lines: dict[str, int | Line] = {}
     settled: str = ""
+    settled_kept: int = 0
     reservations: dict[str, Reservation] = {}
     early: dict[str, Waiting] = {}
     ended: str = ""
+    ended_kept: int = 0
     moves: str = ""
+    moves_kept: int = 0
     folded_ms: int | None = None
     counted_ms: int | None = None
     counted_by: str = ""
@@ -199,6 +203,29 @@ class Book(msgspec.Struct, omit_defaults=True):
             for key, line in self.lines.items()
             if not isinstance(line, int) and not line.placed
         }
+
+    def settle(self, key: str, line: str, limits: Limits) -> None:
+        """Remember a line that is not needed any more, as the most recent one."""
+        self.settled = enter(self.settled, key, line)
+        if self.settled_kept < limits.settled_lines:
+            self.settled_kept += 1
+        else:
+            self.settled = without_oldest(self.settled)
+
+    def unsettle(self, key: str) -> None:
+        """Forget a line that may be settled."""
+        rest = strike(self.settled, key)
+        if len(rest) < len(self.settled):
+            self.settled = rest
+            self.settled_kept -= 1
+
+    def note_end(self, key: str, ended: Ended, limits: Limits) -> None:
+        """Remember the terminal state of a reservation."""
+        self.ended = enter(self.ended, key, ended)
+        if self.ended_kept < limits.settled_lines:
+            self.ended_kept += 1
+        else:
+            self.ended = without_oldest(self.ended)
 
     def make_room(self, limits: Limits) -> None:
         """Make sure that one more line or reservation may be remembered.

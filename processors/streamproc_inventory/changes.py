@@ -207,13 +207,13 @@ class Wording(NamedTuple):
         what: its name, such as ``shipped``.
         why: gives the line, transfer, reservation or reason that it is about; else nothing.
         units: gives the quantity; 0 where there is none.
-        who: gives who did it; None where nobody is named.
+        who: gives who did it; None where events do not say.
     """
 
     what: str
     why: Callable[[Any], str]
     units: Callable[[Any], int]
-    who: Callable[[Any], str | None]
+    who: Callable[[Any], str | None] | None
 
 
 def _wording(kind: type[_Change]) -> Wording:
@@ -223,7 +223,7 @@ def _wording(kind: type[_Change]) -> Wording:
         str(kind.__struct_config__.tag),
         (lambda change: "") if subject is None else attrgetter(subject),
         attrgetter("quantity") if "quantity" in fields else lambda change: 0,
-        attrgetter("who") if "who" in fields else lambda change: None,
+        attrgetter("who") if "who" in fields else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from streamproc_inventory import changes as c
 from streamproc_inventory.book import Limits
 from streamproc_inventory.moves import add_move, units_after, without_oldest
-from streamproc_inventory.outcome import Cause, Effect, Finding, Outcome
+from streamproc_inventory.outcome import Cause, Effect, Outcome
 from streamproc_inventory.stock import Stock
 
 __all__ = ["EFFECTS", "move", "put"]
@@ -20,9 +20,11 @@ def move(stock: Stock, units: int, time_ms: int, limits: Limits) -> str | None:
         return f"in count {book.counted_by}"
     stock.on_hand += units
     if book.folded_ms is None or time_ms > book.folded_ms:
-        book.moves = moves = add_move(book.moves, time_ms, units)
-        if moves.count(" ") > limits.moves:
-            book.folded_ms, book.moves = without_oldest(moves)
+        book.moves = add_move(book.moves, time_ms, units)
+        book.moves_kept += 1
+        if book.moves_kept > limits.moves:
+            book.folded_ms, number, book.moves = without_oldest(book.moves)
+            book.moves_kept -= number
     return None
 
 
@@ -37,7 +39,7 @@ def put(stock: Stock, bucket: c.Bucket, units: int, event_id: str, outcome: Outc
     if total < 0 and units < 0:
         kind = "negative-damaged" if bucket == "damaged" else "negative-quality-control"
         text = f"{-total} more were taken out than had been put in; shown as 0"
-        outcome.findings.append(Finding(kind, event_id, -total, text))
+        outcome.find(kind, event_id, -total, text)
 
 
 def _receive(
@@ -93,16 +95,17 @@ def _count(
     elif book.folded_ms is not None and as_of < book.folded_ms:
         reason = "too many goods moved since that moment to bring it up to date"
     if reason is not None:
-        outcome.findings.append(Finding("outdated-count", event_id, 0, reason))
+        outcome.find("outdated-count", event_id, 0, reason)
         return f"outdated: {reason}; nothing changed"
     moved, later = units_after(book.moves, as_of)
     expected = stock.on_hand - moved
     drift = change.quantity - expected
     stock.on_hand += drift
-    book.moves, book.counted_ms, book.counted_by = later, as_of, event_id
+    book.moves, book.moves_kept = later, later.count(" ")
+    book.counted_ms, book.counted_by = as_of, event_id
     if drift:
         text = f"{expected} were expected at that moment"
-        outcome.findings.append(Finding("drift", event_id, drift, text))
+        outcome.find("drift", event_id, drift, text)
     return None
 
 

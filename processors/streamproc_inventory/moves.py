@@ -22,16 +22,17 @@ def add_move(moves: str, time_ms: int, units: int) -> str:
     return added + moves[end:] if end < len(moves) else added
 
 
-def without_oldest(moves: str) -> tuple[int, str]:
-    """Return the time of the oldest of some moves, and all moves that are later.
+def without_oldest(moves: str) -> tuple[int, int, str]:
+    """Return the time of the oldest of some moves, how many are of that time, and the later ones.
 
     All of one moment go together: a count is before or after the whole of it.
     """
-    oldest = moves[: moves.index(":") + 1]
+    oldest, number = moves[: moves.index(":") + 1], 0
     while moves.startswith(oldest):
         end = moves.find(" ", 1)
         moves = "" if end < 0 else moves[end:]
-    return int(oldest[1:-1]), moves
+        number += 1
+    return int(oldest[1:-1]), number, moves
 
 
 def moves_of(moves: str) -> list[tuple[int, int]]:

@@ -7,8 +7,8 @@ from typing import Final
 from streamproc_inventory import changes as c
 from streamproc_inventory.book import Book, Limits, Line
 from streamproc_inventory.goods import move, put
-from streamproc_inventory.outcome import Cause, Effect, Finding, Outcome
-from streamproc_inventory.register import enter, look_up, strike
+from streamproc_inventory.outcome import Cause, Effect, Outcome
+from streamproc_inventory.register import look_up
 from streamproc_inventory.reservations import end
 from streamproc_inventory.stock import Stock
 
@@ -35,7 +35,7 @@ def _place_known(stock: Stock, change: c.Placed, limits: Limits, outcome: Outcom
     note = None
     if line.placed:
         text = f"{line.placed} were placed before"
-        outcome.findings.append(Finding("placed-twice", change.line, change.quantity, text))
+        outcome.find("placed-twice", change.line, change.quantity, text)
         note = "placed before; nothing changed"
     else:
         line.placed, line.since_ms = change.quantity, 0
@@ -61,7 +61,7 @@ def _ship(
         # All of what was placed, and nothing else is known of it: as nearly always.
         del book.lines[key]
         stock.committed -= units
-        book.settled = enter(book.settled, key, str(units), limits.settled_lines)
+        book.settle(key, str(units), limits)
     else:
         line = _take_up(stock, key, limits)
         line.shipped += units
@@ -99,9 +99,7 @@ def _give_up(
     del stock.book.lines[change.line]
     stock.committed -= line.open
     text = f"{line.shipped} shipped, {line.cancelled} cancelled, {line.promised} promised"
-    outcome.findings.append(
-        Finding("order-forgotten", change.line, line.shipped, f"{text}, and no order came")
-    )
+    outcome.find("order-forgotten", change.line, line.shipped, f"{text}, and no order came")
     return None
 
 
@@ -137,14 +135,14 @@ def _put_down(stock: Stock, key: str, line: Line, limits: Limits, outcome: Outco
     """Put a line back, whatever it has become."""
     book = stock.book
     stock.committed += line.open
-    book.settled = strike(book.settled, key)
+    book.unsettle(key)
     if line.is_needed:
         book.lines[key] = line.short
         if not line.placed:
             outcome.waits = True
     else:
         book.lines.pop(key, None)
-        book.settled = enter(book.settled, key, line.settled, limits.settled_lines)
+        book.settle(key, line.settled, limits)
     if line.may_contradict:
         _tell_contradictions(book, key, line, outcome)
 
@@ -153,11 +151,11 @@ def _tell_contradictions(book: Book, key: str, line: Line, outcome: Outcome) -> 
     if over := line.over_closed:
         book.over_closed += over
         text = f"{line.placed} placed, {line.cancelled} cancelled, {line.shipped} shipped"
-        outcome.findings.append(Finding("over-closed", key, over, text))
+        outcome.find("over-closed", key, over, text)
     if over := line.over_returned:
         book.over_returned += over
         text = f"{line.shipped} shipped, {line.returned} returned"
-        outcome.findings.append(Finding("over-returned", key, over, text))
+        outcome.find("over-returned", key, over, text)
 
 
 def _wait(line: Line, time_ms: int) -> None:

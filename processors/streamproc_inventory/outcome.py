@@ -58,13 +58,17 @@ class Outcome(msgspec.Struct, eq=False):
 
     sku: str
     location_id: str
-    entries: list[LedgerEntry] = []
-    findings: list[Finding] = []
-    expiries: list[tuple[str, int]] = []
-    ended: list[str] = []
+    entries: tuple[LedgerEntry, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    expiries: tuple[tuple[str, int], ...] = ()
+    ended: tuple[str, ...] = ()
     gap: int = 0
     filled: int = 0
     waits: bool = False
+
+    def find(self, kind: str, subject: str, quantity: int, detail: str) -> None:
+        """Add a finding."""
+        self.findings += (Finding(kind, subject, quantity, detail),)
 
 
 Effect = Callable[[Stock, Any, Cause, Limits, Outcome], str | None]

@@ -41,7 +41,7 @@ from streamproc_inventory.facts import (
     StockTransferred,
 )
 from streamproc_inventory.notices import ReservationExpired
-from streamproc_inventory.outcome import Cause, Finding, Outcome
+from streamproc_inventory.outcome import Cause, Outcome
 from streamproc_inventory.posting import post
 from streamproc_inventory.reservations import units_due
 from streamproc_inventory.sequences import give_up_gap, take
@@ -365,7 +365,10 @@ class InventoryProcessor(Processor[Stock]):
         before, had_parked = stock.available, bool(stock.book.parked)
         is_new = stock.version == 0
         for change, sequence in changes:
-            take(stock, change, sequence, cause, limits, outcome)
+            if sequence is None and type(change) is not c.Counted:
+                post(stock, change, cause, limits, outcome)
+            else:
+                take(stock, change, sequence, cause, limits, outcome)
         if is_new:
             self._welcome(outcome, cause, ctx)
         self._conclude(stock, before, outcome, ctx, had_parked)
@@ -374,7 +377,7 @@ class InventoryProcessor(Processor[Stock]):
         """Look at what is the first thing known of a stock."""
         if outcome.entries and outcome.entries[0].what in _TAKES_GOODS:
             text = "the first thing known of this stock is that somebody takes from it"
-            outcome.findings.append(Finding("unknown-stock", cause.event_id, 0, text))
+            outcome.find("unknown-stock", cause.event_id, 0, text)
         if not self._locations:
             self._appointments.list_location(outcome.sku, outcome.location_id, ctx)
 

@@ -7,7 +7,7 @@ CPU's cache (docs/performance.md); and hardly any is ever looked at again.
 
 from __future__ import annotations
 
-__all__ = ["enter", "entries", "look_up", "strike"]
+__all__ = ["enter", "entries", "look_up", "strike", "without_oldest"]
 
 
 def look_up(register: str, key: str) -> str | None:
@@ -20,19 +20,20 @@ def look_up(register: str, key: str) -> str | None:
     return entry[entry.rindex("=") + 1 :]
 
 
-def enter(register: str, key: str, value: str, most: int) -> str:
-    """Return a register with one more key, which it does not have yet, without the oldest ones.
+def enter(register: str, key: str, value: str) -> str:
+    """Return a register with one more key, which it does not have yet, as the most recent.
 
     Args:
         register: what there is.
         key: any text.
         value: text without a space or a ``=``.
-        most: entries to keep.
     """
-    register = f"{register} {_plain(key)}={value}"
-    for _ in range(register.count(" ") - most):
-        register = _without(register, 0)
-    return register
+    return f"{register} {_plain(key)}={value}"
+
+
+def without_oldest(register: str) -> str:
+    """Return a register, which is not empty, without its oldest key."""
+    return _without(register, 0)
 
 
 def strike(register: str, key: str) -> str:

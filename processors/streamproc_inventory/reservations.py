@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from streamproc_inventory import changes as c
-from streamproc_inventory.book import Book, Ended, Limits, Reservation, Waiting
-from streamproc_inventory.outcome import Cause, Effect, Finding, Outcome
-from streamproc_inventory.register import enter, look_up
+from streamproc_inventory.book import Ended, Limits, Reservation, Waiting
+from streamproc_inventory.outcome import Cause, Effect, Outcome
+from streamproc_inventory.register import look_up
 from streamproc_inventory.stock import Stock
 
 __all__ = ["EFFECTS", "end", "units_due"]
@@ -27,8 +27,8 @@ def end(
     held = book.reservations.pop(key, None)
     if held is not None:
         stock.reserved -= held.quantity
-        outcome.ended.append(key)
-        _note_end(book, key, ended, limits)
+        outcome.ended += (key,)
+        book.note_end(key, ended, limits)
         return None
     before = look_up(book.ended, key)
     if before is None and key in book.early:
@@ -41,7 +41,7 @@ def end(
     # Its own order and its own commit say the same of it, in either order.
     if not (before == ended == "committed"):
         text = f"{ended} after it was {before}"
-        outcome.findings.append(Finding("reservation-ended", key, 0, text))
+        outcome.find("reservation-ended", key, 0, text)
     return f"{before} before"
 
 
@@ -51,16 +51,16 @@ def _reserve(
     book, key = stock.book, change.reservation
     waiting = book.early.pop(key, None)
     if waiting is not None:
-        _note_end(book, key, waiting.ended, limits)
+        book.note_end(key, waiting.ended, limits)
         return f"{waiting.ended} already"
     if key in book.reservations or look_up(book.ended, key) is not None:
         text = "a reservation of this id was there before"
-        outcome.findings.append(Finding("reserved-twice", key, change.quantity, text))
+        outcome.find("reserved-twice", key, change.quantity, text)
         return "reserved before; nothing changed"
     book.make_room(limits)
     book.reservations[key] = Reservation(change.quantity, change.expires_ms)
     stock.reserved += change.quantity
-    outcome.expiries.append((key, change.expires_ms))
+    outcome.expiries += ((key, change.expires_ms),)
     return None
 
 
@@ -82,7 +82,3 @@ EFFECTS: Final[dict[type, Effect]] = {
     c.Expired: _expire,
 }
 """By kind of change; a commit is one of the order line's."""
-
-
-def _note_end(book: Book, key: str, ended: Ended, limits: Limits) -> None:
-    book.ended = enter(book.ended, key, ended, limits.settled_lines)

@@ -6,7 +6,7 @@ from streamproc import Reject
 from streamproc_inventory import changes as c
 from streamproc_inventory.book import Limits, Parked
 from streamproc_inventory.changes import Change
-from streamproc_inventory.outcome import Cause, Finding, Outcome
+from streamproc_inventory.outcome import Cause, Outcome
 from streamproc_inventory.posting import post
 from streamproc_inventory.stock import Stock
 
@@ -41,7 +41,7 @@ def take(
     missing = book.sequence + 1
     if sequence is not None and sequence < missing:
         text = f"event {sequence} came after {book.sequence} was applied; dropped"
-        outcome.findings.append(_about_number("stale-sequence", sequence, change, text))
+        _find_number("stale-sequence", sequence, change, text, outcome)
         return
     if sequence is None or (type(change) is c.Counted and (change.through or 0) >= sequence):
         post(stock, change, cause, limits, outcome)
@@ -75,7 +75,7 @@ def _park(
     waiting = stock.book.parked
     if sequence in waiting:
         text = f"{waiting[sequence].event_id} has the number {sequence} too; dropped"
-        outcome.findings.append(_about_number("sequence-reused", sequence, change, text))
+        _find_number("sequence-reused", sequence, change, text, outcome)
         return
     if len(waiting) >= limits.parked and sequence != stock.book.sequence + 1:
         raise Reject("too-many-parked")
@@ -107,5 +107,5 @@ def _post_parked(stock: Stock, number: int, limits: Limits, outcome: Outcome) ->
     post(stock, parked.change, cause, limits, outcome)
 
 
-def _about_number(kind: str, sequence: int, change: Change, text: str) -> Finding:
-    return Finding(kind, str(sequence), getattr(change, "quantity", 0), text)
+def _find_number(kind: str, sequence: int, change: Change, text: str, outcome: Outcome) -> None:
+    outcome.find(kind, str(sequence), getattr(change, "quantity", 0), text)

@@ -19,8 +19,16 @@ def from_version_1(stored: dict[str, Any]) -> dict[str, Any]:
     book = stored.get("book", {})
     settled = ended = ""
     for key, units in book.get("settled", {}).items():
-        settled = enter(settled, key, Line(*units).settled, len(book["settled"]))
+        settled = enter(settled, key, Line(*units).settled)
     for key, end in book.get("ended", {}).items():
-        ended = enter(ended, key, end, len(book["ended"]))
-    texts = {"settled": settled, "ended": ended, "moves": listed(book.get("moves", []))}
+        ended = enter(ended, key, end)
+    moves = book.get("moves", [])
+    texts = {
+        "settled": settled,
+        "settled_kept": len(book.get("settled", {})),
+        "ended": ended,
+        "ended_kept": len(book.get("ended", {})),
+        "moves": listed(moves),
+        "moves_kept": len(moves),
+    }
     return {**stored, "book": {**book, **texts}}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from streamproc_inventory import changes as c
 from streamproc_inventory.book import Limits
-from streamproc_inventory.outcome import Cause, Finding, Outcome
+from streamproc_inventory.outcome import Cause, Outcome
 from streamproc_inventory.posting import post
 from streamproc_inventory.stock import Stock
 
@@ -57,4 +57,4 @@ def _tell(
     long = {key: at for key, at in since.items() if at <= before_ms}
     if long:
         oldest = min(long, key=lambda key: long[key])
-        outcome.findings.append(Finding(kind, oldest, len(long), f"{len(long)} {text}"))
+        outcome.find(kind, oldest, len(long), f"{len(long)} {text}")

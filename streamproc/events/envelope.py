@@ -56,8 +56,11 @@ def epoch_seconds(time: str) -> float:
         DecodeError: the text is no time, or carries no offset.
     """
     try:
+        # The usual form by the parser that is three times as fast; it alone would take others, too.
+        if len(time) == 24 and time[4:20:3] == "--T::." and time[23] == "Z":
+            return datetime.fromisoformat(time).timestamp()
         moment = msgspec.convert(time, datetime)
-    except msgspec.ValidationError:
+    except (ValueError, msgspec.ValidationError):
         raise DecodeError("bad-time", f"not an RFC 3339 time: {time!r}") from None
     if moment.tzinfo is None:
         raise DecodeError("bad-time", f"a time without an offset: {time!r}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from streamproc import Event, ProcessorError
 from streamproc.errors import DecodeError
@@ -211,3 +215,33 @@ def test_payload_fields_may_be_renamed_on_the_wire() -> None:
     reading = EventRegistry([Camel]).reading("Camel")
     assert reading is not None
     assert reading.decoders[0](b'{"paymentId":"q"}') == Camel(payment_id="q")
+
+
+@given(
+    seconds=st.integers(-2_000_000_000, 10_000_000_000),
+    milliseconds=st.integers(0, 999),
+    damage=st.none() | st.tuples(st.integers(0, 23), st.characters(codec="utf-8")),
+)
+@example(seconds=0, milliseconds=5, damage=(19, ","))
+@example(seconds=0, milliseconds=5, damage=(10, " "))
+@example(seconds=0, milliseconds=5, damage=(10, "t"))
+@example(seconds=0, milliseconds=5, damage=(23, "z"))
+def test_a_time_in_milliseconds_is_read_as_any_other(
+    seconds: int, milliseconds: int, damage: tuple[int, str] | None
+) -> None:
+    """That form has a way of its own, which must take and refuse the same."""
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=1_000 * milliseconds)
+    text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if damage is not None:
+        at, character = damage
+        text = text[:at] + character + text[at + 1 :]
+    try:
+        expected = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        expected = None
+    if expected is None or expected.tzinfo is None:
+        with pytest.raises(DecodeError) as failed:
+            epoch_seconds(text)
+        assert failed.value.reason == "bad-time"
+    else:
+        assert epoch_seconds(text) == expected.timestamp()

@@ -110,6 +110,7 @@ async def test_the_state_is_json_that_others_can_read() -> None:
             "lines": {"o1/7": 6},
             "reservations": {"v1": [1, 1767225660000]},
             "moves": " 1767225600000:2",
+            "moves_kept": 1,
         },
     }
 

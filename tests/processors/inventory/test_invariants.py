@@ -24,6 +24,7 @@ from streamproc_inventory import (
     Stock,
     StockLow,
 )
+from streamproc_inventory.moves import moves_of
 from streamproc_inventory.register import entries as entries_of
 
 from .histories import PLACES, Historian
@@ -102,6 +103,8 @@ class Watcher:
         settled = entries_of(book.settled)
         assert not book.lines.keys() & settled.keys()
         assert all(book.open_units(key) == 0 for key in settled)
+        kept = (book.settled_kept, book.ended_kept, book.moves_kept)
+        assert kept == (len(settled), len(entries_of(book.ended)), len(moves_of(book.moves)))
 
     def _check_reservations(self, place: Place, found: Stock) -> None:
         # 7: one terminal state, which does not change.

@@ -20,6 +20,7 @@ from streamproc_inventory.moves import (
     without_oldest,
 )
 from streamproc_inventory.register import enter, entries, look_up, strike
+from streamproc_inventory.register import without_oldest as without_oldest_entry
 from streamproc_inventory.upgrades import from_version_1
 
 from .making import line, moment, placed, received, returned, shipped, stock
@@ -41,9 +42,10 @@ def test_a_register_is_a_dict_that_forgets_its_oldest(
             register = strike(register, key)
             model.pop(key, None)
         elif key not in model:
-            register = enter(register, key, value, most)
+            register = enter(register, key, value)
             model[key] = value
-            while len(model) > most:
+            if len(model) > most:
+                register = without_oldest_entry(register)
                 del model[next(iter(model))]
         assert list(entries(register).items()) == list(model.items())
 
@@ -64,7 +66,7 @@ def test_moves_lie_in_the_order_of_time(steps: list[tuple[int, int]], since: int
     later = [move for move in model if move[0] > since]
     assert units_after(moves, since) == (sum(units for _, units in later), listed(later))
     rest = listed(move for move in model if move[0] > model[0][0])
-    assert without_oldest(moves) == (model[0][0], rest)
+    assert without_oldest(moves) == (model[0][0], len(model) - rest.count(" "), rest)
 
 
 UNITS = st.integers(0, 3)
@@ -91,6 +93,8 @@ async def test_what_an_older_release_has_stored_is_read_and_goes_on() -> None:
     assert entries(found.book.settled) == {"o 1/1": "2", "o2/1": "3,1,2,1,0,0"}
     assert entries(found.book.ended) == {"v1": "released"}
     assert found.book.moves == " 1767225600000:9 1767225600500:-2"
+    kept = (found.book.settled_kept, found.book.ended_kept, found.book.moves_kept)
+    assert kept == (2, 1, 2)
     assert [found.book.known_line(key) for key in ("o 1/1", "o2/1", "o9/1", "x/1")] == [
         Line(2, shipped=2),
         Line(3, cancelled=1, shipped=2, returned=1),
@@ -99,7 +103,8 @@ async def test_what_an_older_release_has_stored_is_read_and_goes_on() -> None:
     ]
     assert from_version_1({"on_hand": 1}) == {
         "on_hand": 1,
-        "book": {"settled": "", "ended": "", "moves": ""},
+        "book": dict.fromkeys(["settled", "ended", "moves"], "")
+        | dict.fromkeys(["settled_kept", "ended_kept", "moves_kept"], 0),
     }
 
 
