@@ -57,8 +57,8 @@ dynamodb: $(STAMP)
 
 # The inventory's invariants over 10,000 random histories, and 10,000 races of commit and expiry.
 inventory: $(STAMP)
-	STREAMPROC_INVENTORY_HISTORIES=$(or $(HISTORIES),10000) \
-	STREAMPROC_INVENTORY_RACES=$(or $(HISTORIES),10000) $(BIN)/python -m pytest --timeout 0 \
+	INVENTORY_HISTORIES=$(or $(HISTORIES),10000) \
+	INVENTORY_RACES=$(or $(HISTORIES),10000) $(BIN)/python -m pytest --timeout 0 \
 	    tests/processors/inventory $(TEST_ARGS)
 
 # The model test looks at so many random histories for each store and number of partitions.

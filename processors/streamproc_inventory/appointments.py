@@ -39,13 +39,13 @@ class Appointments:
         self._gap_alarm, self._gap_timeout = gap_alarm, gap_timeout
         self._order_wait = order_wait
 
-    def follow(self, stock: Stock, outcome: Outcome, had_parked: bool, ctx: Context[Stock]) -> None:
+    def follow(self, stock: Stock, had_parked: bool, outcome: Outcome, ctx: Context[Stock]) -> None:
         """Schedule and call off what follows from an event.
 
         Args:
             stock: as it is now.
-            outcome: what came of the event there.
             had_parked: whether anything waited for its turn before.
+            outcome: what came of the event there.
             ctx: the event's.
         """
         if outcome.expiries or outcome.ended:

@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 from streamproc import (
     ConfigError,
     Context,
-    Event,
     Page,
     Processor,
     Reject,
@@ -22,7 +21,7 @@ from streamproc_inventory import goods_events, reading, split
 from streamproc_inventory.appointments import Appointments, tell_gap
 from streamproc_inventory.book import Limits
 from streamproc_inventory.changes import Change, line_key
-from streamproc_inventory.checks import check_name, check_sequence, check_stock, milliseconds
+from streamproc_inventory.checks import check_name, milliseconds
 from streamproc_inventory.drift import DriftCollector
 from streamproc_inventory.facts import (
     InboundExpected,
@@ -40,13 +39,13 @@ from streamproc_inventory.facts import (
     StockReceived,
     StockTransferred,
 )
+from streamproc_inventory.intake import Intake
 from streamproc_inventory.notices import ReservationExpired
 from streamproc_inventory.outcome import Cause, Outcome
 from streamproc_inventory.posting import post
 from streamproc_inventory.reservations import units_due
 from streamproc_inventory.sequences import give_up_gap, take
 from streamproc_inventory.sequences import tell_gap as note_gap
-from streamproc_inventory.split import Changes, StockKey
 from streamproc_inventory.stock import Stock
 from streamproc_inventory.telling import Teller
 from streamproc_inventory.timers import (
@@ -63,8 +62,6 @@ __all__ = ["InventoryProcessor"]
 
 _BEHIND_S: Final = 2.0
 """A timer that is later than this shows that its worker is behind, or was away."""
-
-_TAKES_GOODS: Final = ("placed", "shipped", "reserved", "committed", "returned")
 
 
 class InventoryProcessor(Processor[Stock]):
@@ -133,25 +130,35 @@ class InventoryProcessor(Processor[Stock]):
         self._order_wait_ms = order_wait * 1000
         self._drift = DriftCollector()
         self._limits = Limits(max_open_lines, settled_lines_kept, moves_kept, max_parked)
-        self._teller = Teller(low_stock, low_stock_rearm, ledger, self._drift)
         self._appointments = Appointments(gap_alarm, gap_timeout, order_wait)
+        self._intake = Intake(
+            self._limits,
+            self._locations,
+            self._lateness_ms,
+            self._earliness_ms,
+            Teller(low_stock, low_stock_rearm, ledger, self._drift),
+            self._appointments,
+        )
 
     # Orders.
 
     @on(OrderPlaced, keys=lambda order: split.stocks_of_lines(order.lines))
     def place(self, order: OrderPlaced, ctx: Context[Stock]) -> None:
         """Promise the order's quantities."""
-        self._take(split.split_lines(order.order_id, order.lines, split.placed), ctx, order)
+        changes = split.split_lines(order.order_id, order.lines, split.placed)
+        self._intake.take(changes, order, ctx)
 
     @on(OrderCancelled, keys=lambda order: split.stocks_of_lines(order.lines))
     def cancel(self, order: OrderCancelled, ctx: Context[Stock]) -> None:
         """Take the promise back."""
-        self._take(split.split_lines(order.order_id, order.lines, split.cancelled), ctx, order)
+        changes = split.split_lines(order.order_id, order.lines, split.cancelled)
+        self._intake.take(changes, order, ctx)
 
     @on(OrderShipped, keys=lambda order: split.stocks_of_lines(order.lines))
     def ship(self, order: OrderShipped, ctx: Context[Stock]) -> None:
         """Fulfil the promise: the goods are gone."""
-        self._take(split.split_lines(order.order_id, order.lines, split.shipped), ctx, order)
+        changes = split.split_lines(order.order_id, order.lines, split.shipped)
+        self._intake.take(changes, order, ctx)
 
     @on(ReturnReceived, keys=lambda e: split.stocks_of_parts(e.sku, e.location_id, e.components))
     def take_back(self, event: ReturnReceived, ctx: Context[Stock]) -> None:
@@ -165,17 +172,17 @@ class InventoryProcessor(Processor[Stock]):
     @on(StockReceived, key=lambda event: (event.sku, event.location_id))
     def receive(self, event: StockReceived, ctx: Context[Stock]) -> None:
         """Add the goods that arrived."""
-        self._take_one(event, goods_events.received(event), ctx)
+        self._intake.take_one(goods_events.received(event), event, ctx)
 
     @on(ItemBackInStock, key=lambda event: (event.sku, event.location_id))
     def receive_again(self, event: ItemBackInStock, ctx: Context[Stock]) -> None:
         """Add the goods that arrived."""
-        self._take_one(event, goods_events.received(event), ctx)
+        self._intake.take_one(goods_events.received(event), event, ctx)
 
     @on(InboundExpected, key=lambda event: (event.sku, event.location_id))
     def expect(self, event: InboundExpected, ctx: Context[Stock]) -> None:
         """Note goods that are on their way."""
-        self._take_one(event, goods_events.expected(event), ctx)
+        self._intake.take_one(goods_events.expected(event), event, ctx)
 
     @on(
         StockTransferred,
@@ -183,23 +190,23 @@ class InventoryProcessor(Processor[Stock]):
     )
     def transfer(self, event: StockTransferred, ctx: Context[Stock]) -> None:
         """Move goods from one location to another, by way of the destination's incoming."""
-        self._take(goods_events.transferred(event), ctx, event)
+        self._intake.take(goods_events.transferred(event), event, ctx)
 
     @on(StockAdjusted, key=lambda event: (event.sku, event.location_id))
     def adjust(self, event: StockAdjusted, ctx: Context[Stock]) -> None:
         """Correct the stock by hand."""
-        self._take_one(event, goods_events.adjusted(event), ctx)
+        self._intake.take_one(goods_events.adjusted(event), event, ctx)
 
     @on(StockCounted, key=lambda event: (event.sku, event.location_id))
     def count(self, event: StockCounted, ctx: Context[Stock]) -> None:
         """Rest on_hand on what was counted, and on what moved since."""
         latest_ms = ctx.arrival_time * 1000 + self._earliness_ms
-        self._take_one(event, goods_events.counted(event, latest_ms), ctx)
+        self._intake.take_one(goods_events.counted(event, latest_ms), event, ctx)
 
     @on(StockPolicySet, key=lambda event: (event.sku, event.location_id))
     def set_policy(self, event: StockPolicySet, ctx: Context[Stock]) -> None:
         """Set the safety stock and the thresholds."""
-        self._take_one(event, goods_events.policy_set(event), ctx)
+        self._intake.take_one(goods_events.policy_set(event), event, ctx)
 
     # Reservations.
 
@@ -250,7 +257,7 @@ class InventoryProcessor(Processor[Stock]):
         expires_ms = stock.book.reservations[reservation].expires_ms
         cause = Cause(ctx.event_id, "ReservationExpiry", expires_ms)
         post(stock, c.Expired(reservation), cause, self._limits, outcome)
-        self._conclude(stock, before, outcome, ctx)
+        self._intake.conclude(stock, before, False, outcome, ctx)
         ctx.emit(
             ReservationExpired(
                 reservation_id=reservation,
@@ -289,7 +296,7 @@ class InventoryProcessor(Processor[Stock]):
         had_parked = bool(stock.book.parked)
         cause = Cause(overdue.event_id, overdue.event_type, overdue.time_ms)
         take(stock, overdue.change, overdue.sequence, cause, self._limits, outcome)
-        self._conclude(stock, before, outcome, ctx, had_parked)
+        self._intake.conclude(stock, before, had_parked, outcome, ctx)
 
     @on(ReviewDue, key=lambda due: (due.sku, due.location_id))
     def review(self, due: ReviewDue, ctx: Context[Stock]) -> None:
@@ -308,7 +315,7 @@ class InventoryProcessor(Processor[Stock]):
         stock.book.reviewed_ms = None
         if still_waits:
             self._appointments.plan_review(due.sku, due.location_id, stock, ctx)
-        self._conclude(stock, before, outcome, ctx)
+        self._intake.conclude(stock, before, False, outcome, ctx)
 
     @on(
         LocationOpened,
@@ -327,87 +334,12 @@ class InventoryProcessor(Processor[Stock]):
         """Return the drift of counts."""
         return [self._drift]
 
-    # What all of them share.
-
-    def _take_one(self, event: Any, change: Change, ctx: Context[Stock]) -> None:
-        check_stock(event.sku, event.location_id)
-        sequence = getattr(event, "sequence", None)
-        check_sequence(sequence)
-        self._check_location(event.location_id)
-        cause = self._cause(event, ctx)
-        key = (event.sku, event.location_id)
-        self._take_at(key, ctx.state, [(change, sequence)], cause, ctx)
-
     def _take_parts(
         self, event: Any, quantity: int, change_of: Callable[[int], Change], ctx: Context[Stock]
     ) -> None:
         sku, location_id, parts = event.sku, event.location_id, event.components
         changes = split.split_parts(sku, location_id, quantity, parts, event.sequence, change_of)
-        self._take(changes, ctx, event)
-
-    def _take(self, changes: Changes, ctx: Context[Stock], event: Event) -> None:
-        states, cause = ctx.states, self._cause(event, ctx)
-        for key, at_stock in changes.items():
-            if self._locations:
-                self._check_location(key[1])
-            self._take_at(key, states[key], at_stock, cause, ctx)
-
-    def _take_at(
-        self,
-        key: StockKey,
-        stock: Stock,
-        changes: list[tuple[Change, int | None]],
-        cause: Cause,
-        ctx: Context[Stock],
-    ) -> None:
-        """Take an event's changes at one stock, tell what came of it, and see to what follows."""
-        outcome, limits = Outcome(*key), self._limits
-        before, had_parked = stock.available, bool(stock.book.parked)
-        is_new = stock.version == 0
-        for change, sequence in changes:
-            if sequence is None and type(change) is not c.Counted:
-                post(stock, change, cause, limits, outcome)
-            else:
-                take(stock, change, sequence, cause, limits, outcome)
-        if is_new:
-            self._welcome(outcome, cause, ctx)
-        self._conclude(stock, before, outcome, ctx, had_parked)
-
-    def _welcome(self, outcome: Outcome, cause: Cause, ctx: Context[Stock]) -> None:
-        """Look at what is the first thing known of a stock."""
-        if outcome.entries and outcome.entries[0].what in _TAKES_GOODS:
-            text = "the first thing known of this stock is that somebody takes from it"
-            outcome.find("unknown-stock", cause.event_id, 0, text)
-        if not self._locations:
-            self._appointments.list_location(outcome.sku, outcome.location_id, ctx)
-
-    def _conclude(
-        self,
-        stock: Stock,
-        before: int,
-        outcome: Outcome,
-        ctx: Context[Stock],
-        had_parked: bool = False,
-    ) -> None:
-        self._teller.tell(stock, before, outcome, ctx)
-        self._appointments.follow(stock, outcome, had_parked, ctx)
-
-    def _check_location(self, location_id: str) -> None:
-        if self._locations and location_id not in self._locations:
-            raise Reject("unknown-location")
-
-    def _cause(self, event: Event, ctx: Context[Stock]) -> Cause:
-        """Return what an event's changes come from.
-
-        Raises:
-            Reject: its time is too far from its arrival.
-        """
-        time_ms, arrival_ms = round(ctx.event_time * 1000), ctx.arrival_time * 1000
-        if arrival_ms - time_ms > self._lateness_ms:
-            raise Reject("too-late")
-        if time_ms - arrival_ms > self._earliness_ms:
-            raise Reject("from-the-future")
-        return Cause(ctx.event_id, type(event).__event_type__, time_ms)
+        self._intake.take(changes, event, ctx)
 
 
 def _line_of(order_id: str, line_id: str) -> str:

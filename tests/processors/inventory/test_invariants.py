@@ -1,6 +1,6 @@
 """What holds after every delivery of any history, however it arrives.
 
-`STREAMPROC_INVENTORY_HISTORIES` says how many; the invariants' numbers are those of
+`INVENTORY_HISTORIES` says how many; the invariants' numbers are those of
 docs/inventory.md.
 """
 
@@ -43,7 +43,7 @@ from .making import (
 )
 from .oracle import Facts, Place
 
-HISTORIES = int(os.environ.get("STREAMPROC_INVENTORY_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("INVENTORY_HISTORIES", "150"))
 CHUNKS = 10
 
 

@@ -32,7 +32,7 @@ from .making import (
     stock,
 )
 
-RACES = int(os.environ.get("STREAMPROC_INVENTORY_RACES", "500"))
+RACES = int(os.environ.get("INVENTORY_RACES", "500"))
 
 
 async def test_one_of_two_expires_without_any_event() -> None:
