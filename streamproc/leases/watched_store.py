@@ -64,7 +64,7 @@ class WatchedStore:
     async def replace(self, old: Lease, new: Lease) -> Lease | None:
         """Compare and set; return the row as stored afterwards."""
         row = await self._call("replace", self._store.replace(old, new), self._duration / 3)
-        self._noting(row == new and _standing(old) != _standing(new))
+        self._noting(row == new and _changes_standing(old, new))
         return row
 
     @property
@@ -80,7 +80,8 @@ class WatchedStore:
         call = self._store.replace_all(changes)
         rows = await self._call("replace", call, self._duration / 3)
         for row, (old, new) in zip(rows, changes, strict=True):
-            self._noting(row == new and _standing(old) != _standing(new))
+            if _changes_standing(old, new):
+                self._noting(row == new)
         return rows
 
     async def delete(self, old: Lease) -> bool:
@@ -140,8 +141,12 @@ class WatchedStore:
             )
 
 
-def _standing(lease: Lease) -> tuple[str | None, str | None, bool]:
-    return (lease.owner, lease.checkpoint_owner, lease.is_finished)
+def _changes_standing(old: Lease, new: Lease) -> bool:
+    return (
+        old.owner != new.owner
+        or old.checkpoint_owner != new.checkpoint_owner
+        or old.is_finished != new.is_finished
+    )
 
 
 def _ignore() -> None:
