@@ -21,6 +21,7 @@ from streamproc.config import ReadConfig, StreamConfig
 from streamproc.errors import ConfigError, StreamError, StreamprocError
 from streamproc.kinesis.api import KinesisApi, PutEntry, PutResult, StreamSummary
 from streamproc.kinesis.codec import RESULT_KEY, GetRecordsResult, TypedParserFactory
+from streamproc.kinesis.connection import Answer
 from streamproc.kinesis.direct import DirectGetRecords, open_direct
 from streamproc.kinesis.errors import (
     ExpiredIteratorError,
@@ -36,7 +37,6 @@ from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.polling import Sleep, backoff_delay
 from streamproc.kinesis.quiet import QuietApi
 from streamproc.kinesis.registration import registered_consumer
-from streamproc.kinesis.transport import Answer
 from streamproc.position import Position
 
 if TYPE_CHECKING:
@@ -281,13 +281,13 @@ class _QuietCalls(QuietApi):
         self._target = target
 
     def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
     ) -> bool:
         return self._direct.ask_at_once(iterator, limit, done)
 
-    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+    def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
         try:
-            return self._direct.read_answer(answer)
+            return self._direct.read_answer(outcome)
         except (boto.ClientError, boto.BotoCoreError) as error:
             raise _of_iterator(typed_error(error, "GetRecords", self._target)) from error
 

@@ -86,7 +86,7 @@ def decode_get_records(body: bytes) -> GetRecordsResult:
         next_shard_iterator=answer.next_shard_iterator or None,
         millis_behind_latest=answer.millis_behind_latest or 0,
         child_shards=children,
-        has_aggregates=_ENCODED_MAGIC in body,
+        has_aggregates=bool(answer.records) and _ENCODED_MAGIC in body,
         wire_bytes=len(body),
     )
 

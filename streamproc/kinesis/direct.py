@@ -6,7 +6,6 @@ A call through aiobotocore costs some 0.7 ms of CPU before its first record, thi
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import time
@@ -20,9 +19,10 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from streamproc.kinesis.codec import GetRecordsResult, decode_get_records
+from streamproc.kinesis.connection import Answer
 from streamproc.kinesis.errors import client_error
 from streamproc.kinesis.sigv4 import Credentials, Signer
-from streamproc.kinesis.transport import Answer, HttpPool
+from streamproc.kinesis.transport import HttpPool
 
 __all__ = ["DirectGetRecords", "open_direct"]
 
@@ -67,16 +67,18 @@ class DirectGetRecords:
             MalformedResponseError: the answer cannot be read.
         """
         now = time.time()
-        self._frozen = await self._credentials.get_frozen_credentials()
-        self._frozen_until = now + _FROZEN_S
+        frozen: Credentials = await self._credentials.get_frozen_credentials()
+        if frozen == self._frozen:
+            frozen = self._frozen  # The one that the signer knows.
+        self._frozen, self._frozen_until = frozen, now + _FROZEN_S
         try:
-            answer = await self._pool.post(self._request(self._frozen, iterator, limit, now))
+            answer = await self._pool.post(self._request(frozen, iterator, limit, now))
         except OSError as error:
             raise self._translated(error) from error
         return _decoded(answer)
 
     def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
     ) -> bool:
         """Send the same call without waiting for anything; see `HttpPool.post_at_once`.
 
@@ -87,20 +89,18 @@ class DirectGetRecords:
             return False
         return self._pool.post_at_once(self._request(self._frozen, iterator, limit, now), done)
 
-    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+    def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
         """Return what came of `ask_at_once`; raises what `call` does."""
-        try:
-            return _decoded(answer.result())
-        except OSError as error:
-            raise self._translated(error) from error
+        if isinstance(outcome, OSError):
+            raise self._translated(outcome) from outcome
+        return _decoded(outcome)
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
 
     def _request(self, frozen: Credentials, iterator: str, limit: int, now: float) -> bytes:
-        body = _encode(_Request(iterator, limit))
-        return self._signer.head(frozen, body, now) + body
+        return self._signer.request(frozen, _encode(_Request(iterator, limit)), now)
 
     def _translated(self, error: OSError) -> boto.BotoCoreError:
         if isinstance(error, ssl.SSLCertVerificationError):

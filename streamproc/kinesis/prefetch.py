@@ -8,7 +8,7 @@ from collections import deque
 import msgspec
 
 from streamproc.errors import StreamprocError
-from streamproc.kinesis.budget import ByteBudget
+from streamproc.kinesis.budget import Account, ByteBudget
 from streamproc.kinesis.errors import ReaderClosedError
 from streamproc.kinesis.records import ChildShard, Record
 
@@ -55,6 +55,11 @@ class Prefetch:
     def is_closed(self) -> bool:
         """Whether nothing more is taken."""
         return self._closed
+
+    @property
+    def account(self) -> Account:
+        """Where the reader reserves room, and settles for what it pushes."""
+        return self._account
 
     @property
     def kept(self) -> int:

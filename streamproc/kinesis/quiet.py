@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamproc.errors import StreamprocError
+from streamproc.kinesis.budget import Account
 from streamproc.kinesis.codec import GetRecordsResult
-from streamproc.kinesis.prefetch import Prefetch
+from streamproc.kinesis.connection import Answer
 from streamproc.kinesis.ticks import Ticks
-from streamproc.kinesis.transport import Answer
 
 __all__ = ["Quiet", "QuietApi"]
 
@@ -23,7 +23,7 @@ class QuietApi(Protocol):
     """GetRecords without a coroutine."""
 
     def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
     ) -> bool:
         """Send a GetRecords call, and have `done` called with its answer or failure.
 
@@ -32,7 +32,7 @@ class QuietApi(Protocol):
         """
         ...
 
-    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+    def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
         """Return what came of a call that was asked.
 
         Raises:
@@ -50,69 +50,79 @@ class Quiet:
     Args:
         api: how to ask.
         ticks: when to ask.
-        prefetch: where each poll reserves room before it is sent, and gives it back when its answer
+        account: where each poll reserves room before it is sent, and gives it back when its answer
             is empty; what is reserved when `news` comes is for the caller to settle.
         interval: seconds between two polls, to the nearest tick.
         limit: most records to ask for.
         expected: bytes to reserve for a poll.
         on_call: called when a poll was sent.
-        on_empty: told the next iterator after each empty answer.
 
     Attributes:
+        iterator: where the next poll reads on; after an empty answer the one that it named.
         news: the first answer that was not empty, or the error of a poll; None if one could not be
             made without waiting. Cancel it to end the stretch.
     """
+
+    __slots__ = (
+        "_account",
+        "_api",
+        "_asked_at",
+        "_clock",
+        "_expected",
+        "_interval",
+        "_limit",
+        "_on_call",
+        "_ticks",
+        "iterator",
+        "news",
+    )
 
     def __init__(
         self,
         api: QuietApi,
         ticks: Ticks,
-        prefetch: Prefetch,
+        account: Account,
         *,
         interval: float,
         limit: int,
         expected: int,
         on_call: Callable[[], None],
-        on_empty: Callable[[str], None],
     ) -> None:
-        self.news: asyncio.Future[GetRecordsResult | None] = (
-            asyncio.get_running_loop().create_future()
-        )
+        loop = asyncio.get_running_loop()
+        self.news: asyncio.Future[GetRecordsResult | None] = loop.create_future()
+        self._clock = loop.time
         self._api = api
         self._ticks = ticks
-        self._prefetch = prefetch
+        self._account = account
         self._interval = interval
         self._limit = limit
         self._expected = expected
         self._on_call = on_call
-        self._on_empty = on_empty
-        self._iterator = ""
+        self.iterator = ""
+        self._asked_at = 0.0
 
     def begin(self, iterator: str) -> None:
         """Make the first poll, from `iterator` on."""
-        self._iterator = iterator
+        self.iterator = iterator
         self._poll()
 
     def _poll(self) -> None:
         if self.news.done():
             return
-        if not self._prefetch.reserve_at_once(self._expected):
+        self._asked_at = self._clock()
+        if not self._account.reserve_at_once(self._expected):
             self.news.set_result(None)
-        elif self._api.ask_at_once(self._iterator, self._limit, self._answered):
+        elif self._api.ask_at_once(self.iterator, self._limit, self._answered):
             self._on_call()
         else:
-            self._prefetch.settle(0)
+            self._account.settle(0)
             self.news.set_result(None)
 
-    def _answered(self, answer: asyncio.Future[Answer]) -> None:
+    def _answered(self, outcome: Answer | OSError) -> None:
         if self.news.done():
-            # The stretch was ended meanwhile, and with it the reservation settled. An error is
-            # looked at all the same, or asyncio would complain that nobody did.
-            if not answer.cancelled():
-                answer.exception()
-            return
+            return  # The stretch was ended meanwhile, and with it the reservation settled.
         try:
-            result = self._api.read_answer(answer)
+            result = self._api.read_answer(outcome)
         except StreamprocError as error:
             self.news.set_exception(error)
             return
@@ -120,7 +130,6 @@ class Quiet:
         if result.records or result.millis_behind_latest > 0 or following is None:
             self.news.set_result(result)
             return
-        self._prefetch.settle(0)
-        self._iterator = following
-        self._on_empty(following)
-        self._ticks.call(self._interval, self._poll)
+        self._account.settle(0)
+        self.iterator = following
+        self._ticks.call(self._asked_at + self._interval, self._poll)

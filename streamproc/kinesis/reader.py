@@ -321,33 +321,30 @@ class ShardReader:
     async def _until_news(
         self, api: QuietApi, ticks: Ticks, iterator: str
     ) -> GetRecordsResult | None:
-        self._stretch = Quiet(
+        stretch = self._stretch = Quiet(
             api,
             ticks,
-            self._prefetch,
+            self._prefetch.account,
             interval=max(least_interval(self._config), self._config.idle_poll_interval),
             limit=self._most_records(),
             expected=self._expected,
             on_call=self._note_call,
-            on_empty=self._note_empty,
         )
-        self._stretch.begin(iterator)
+        stretch.begin(iterator)
         try:
-            return await self._stretch.news
+            return await stretch.news
         finally:
-            self._stretch = None
+            if self._stretch is stretch:
+                self._iterator, self._stretch = stretch.iterator, None
 
     def _end_quiet(self) -> None:
-        if self._stretch is not None and not self._stretch.news.done():
-            self._stretch.news.set_result(None)
+        stretch, self._stretch = self._stretch, None
+        if stretch is not None and not stretch.news.done():
+            stretch.news.set_result(None)
 
     def _note_call(self) -> None:
         self._called_at = self._clock()
         self._counts.calls += 1
-
-    def _note_empty(self, iterator: str) -> None:
-        self._iterator = iterator
-        self._counts.millis_behind_latest = 0
 
     async def _begin(self) -> str:
         position, inclusive = self._cursor.begin(self._wall_clock())
@@ -406,7 +403,7 @@ class ShardReader:
         _log.log(level, "%s, failure %d in a row: %s", self._shard_id, self._pace.failures, error)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Counts:
     records: int = 0
     bytes: int = 0

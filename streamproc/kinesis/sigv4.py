@@ -70,15 +70,14 @@ class Signer:
         self._key_of: tuple[str, str] | None = None
         self._second: _Second | None = None
 
-    def head(self, credentials: Credentials, body: bytes, now: float) -> bytes:
-        """Return an HTTP/1.1 request line and headers, to be followed by `body`; see `headers`."""
+    def request(self, credentials: Credentials, body: bytes, now: float) -> bytes:
+        """Return a whole HTTP/1.1 request; see `headers`."""
         second = self._second_of(credentials, now)
-        signature = second.signature(body)
-        return b"%bAuthorization: %b%b\r\nContent-Length: %d\r\n\r\n" % (
+        return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
             second.head,
-            second.authorization,
-            signature,
+            second.signature(body),
             len(body),
+            body,
         )
 
     def headers(self, credentials: Credentials, body: bytes, now: float) -> list[tuple[str, str]]:
@@ -99,13 +98,13 @@ class Signer:
 
     def _second_of(self, credentials: Credentials, now: float) -> _Second:
         second, number = self._second, int(now)
-        who = (credentials.access_key, credentials.secret_key, credentials.token)
-        if second is None or second.number != number or second.who != who:
-            second = self._second = self._begin(number, who)
+        # What has another identity may still be the same, and costs the second's work once more.
+        if second is None or second.number != number or second.credentials is not credentials:
+            second = self._second = self._begin(number, credentials)
         return second
 
-    def _begin(self, number: int, who: tuple[str, str, str | None]) -> _Second:
-        access_key, secret_key, token = who
+    def _begin(self, number: int, credentials: Credentials) -> _Second:
+        access_key, token = credentials.access_key, credentials.token
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(number))
         day = moment[:8]
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
@@ -125,14 +124,14 @@ class Signer:
             ("X-Amz-Date", moment),
             *([("X-Amz-Security-Token", token)] if token else []),
         ]
+        key = self._signing_key(credentials.secret_key, day)
         return _Second(
             number,
-            who,
+            credentials,
             headers,
             authorization.encode(),
             sha256(canonical.encode()),
-            f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n".encode(),
-            self._signing_key(secret_key, day),
+            key.begun_with(f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n".encode()),
         )
 
     def _signing_key(self, secret: str, day: str) -> _Hmac:
@@ -140,7 +139,7 @@ class Signer:
             key = f"AWS4{secret}".encode()
             for part in (day, self._region, self._service, "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
-            self._key_of, self._key = (secret, day), _Hmac(key)
+            self._key_of, self._key = (secret, day), _Hmac.under(key)
         return self._key
 
 
@@ -154,43 +153,56 @@ class _Second:
     def __init__(
         self,
         number: int,
-        who: tuple[str, str, str | None],
+        credentials: Credentials,
         headers: list[tuple[str, str]],
         authorization: bytes,
         canonical: Hash,
-        to_sign: bytes,
-        key: _Hmac,
+        code: _Hmac,
     ) -> None:
         self.number = number
-        self.who = who
+        self.credentials = credentials
         self.headers = headers
         self.authorization = authorization
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        self.head = f"POST / HTTP/1.1\r\n{lines}".encode()
+        self.head = f"POST / HTTP/1.1\r\n{lines}Authorization: ".encode() + authorization
         self._canonical = canonical
-        self._to_sign = to_sign
-        self._key = key
+        self._code = code
 
     def signature(self, body: bytes) -> bytes:
         """Return the signature of a request with that body, in hexadecimal."""
         canonical = self._canonical.copy()
         canonical.update(sha256(body).hexdigest().encode())
-        return self._key.sign(self._to_sign + canonical.hexdigest().encode())
+        return self._code.of(canonical.hexdigest().encode())
 
 
 class _Hmac:
-    """HMAC-SHA256 under one key (RFC 2104), whose two hashes have read the padded key already.
+    """HMAC-SHA256 under one key (RFC 2104), of messages that begin in one way.
 
     `hmac.digest` sets itself up anew each time, which takes more than twice as long as the hashes.
+    Here copies are taken of hashes that have read the padded key and the messages' beginning.
     """
 
-    def __init__(self, key: bytes) -> None:
-        padded = key.ljust(_BLOCK, b"\0")
-        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
-        self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
+    def __init__(self, inner: Hash, outer: Hash) -> None:
+        self._inner = inner
+        self._outer = outer
 
-    def sign(self, message: bytes) -> bytes:
-        """Return the code of a message, in hexadecimal."""
+    @classmethod
+    def under(cls, key: bytes) -> _Hmac:
+        """Return the code under a key, of any message."""
+        padded = key.ljust(_BLOCK, b"\0")
+        return cls(
+            sha256(bytes(byte ^ 0x36 for byte in padded)),
+            sha256(bytes(byte ^ 0x5C for byte in padded)),
+        )
+
+    def begun_with(self, beginning: bytes) -> _Hmac:
+        """Return the code of messages that go on after `beginning`."""
+        inner = self._inner.copy()
+        inner.update(beginning)
+        return _Hmac(inner, self._outer)
+
+    def of(self, message: bytes) -> bytes:
+        """Return the code of a message, or of the rest of it, in hexadecimal."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())

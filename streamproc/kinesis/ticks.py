@@ -31,9 +31,14 @@ class Ticks:
         self._loop = asyncio.get_running_loop()
         self._due: dict[int, list[Callable[[], None]]] = {}
 
-    def call(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back at the instant that is nearest to `seconds` from now; it must not raise."""
-        tick = round((self._loop.time() + seconds) / self._grid)
+    def call(self, at: float, callback: Callable[[], None]) -> None:
+        """Call back at the instant nearest to `at`, or now if that has passed; it must not raise.
+
+        Args:
+            at: a time of the running loop, in seconds.
+            callback: whom to call.
+        """
+        tick = round(at / self._grid)
         due = self._due.get(tick)
         if due is None:
             due = self._due[tick] = []

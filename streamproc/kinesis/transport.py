@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+import selectors
 import ssl
 from collections import deque
-from collections.abc import Callable
-from typing import Final, cast
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Final
 from urllib.parse import urlsplit
 
-import httptools
+from streamproc.kinesis.connection import Answer, ClosedUnansweredError, Connection, open_socket
 
-__all__ = ["Answer", "HttpPool"]
+__all__ = ["LOOK_S", "HttpPool"]
 
-Answer = tuple[int, bytes]
-"""Status and body."""
+LOOK_S: Final = 0.01
+"""Seconds between two looks for answers that nobody awaits: by so much one may come late."""
+
+Done = Callable[[Answer | OSError], None]
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -49,9 +52,19 @@ class HttpPool:
         self._limit = limit
         self._calls = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._free: list[_Connection] = []
-        self._connections: set[_Connection] = set()
+        self._free: list[Connection] = []
+        self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        # All connections are registered here, and it with the loop while a call is awaited.
+        self._selector = selectors.DefaultSelector()
+        self._watching = False
+        self._awaited = 0
+        # Calls sent at once: to be sent, and under way.
+        self._outbox: list[tuple[Connection, bytes, Done]] = []
+        self._unanswered: set[Connection] = set()
+        self._looker: asyncio.TimerHandle | None = None
 
     async def post(self, request: bytes) -> Answer:
         """Send a whole request and return its answer.
@@ -66,46 +79,124 @@ class HttpPool:
         connection = self._kept()
         try:
             if connection is not None:
-                with contextlib.suppress(_ClosedUnansweredError):
-                    return await connection.send(request)
+                with contextlib.suppress(ClosedUnansweredError):
+                    return await self._exchange(connection, request)
             connection = await self._connect()
-            return await connection.send(request)
+            return await self._exchange(connection, request)
         finally:
             if connection is not None:
                 self._put_back(connection)
             self._give_turn()
 
-    def post_at_once(self, request: bytes, done: Callable[[asyncio.Future[Answer]], None]) -> bool:
+    def post_at_once(self, request: bytes, done: Done) -> bool:
         """Send a request as `post` does, and have `done` called with its answer or failure.
 
-        A connection that the other side has closed is not replaced here.
+        What is asked at one turn of the loop is sent together, and answers are looked for together,
+        every `LOOK_S`. A connection that the other side has closed is not replaced here. `done`
+        must not raise.
 
         Returns:
             False, and nothing is sent, when no kept connection is free or calls wait for a turn.
         """
-        if self._calls >= self._limit:
+        if self._closed or self._calls >= self._limit:
             return False
+        if self._looker is None and not self._outbox:
+            self._look()  # Some may have been closed since the last one.
         connection = self._kept()
         if connection is None:
             return False
         self._calls += 1
-
-        def end(answer: asyncio.Future[Answer]) -> None:
-            self._put_back(connection)
-            self._give_turn()
-            done(answer)
-
-        connection.send(request).add_done_callback(end)
+        if not self._outbox:
+            self._loop.call_soon(self._send_all)
+        self._outbox.append((connection, request, done))
         return True
+
+    def _send_all(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for connection, request, done in outbox:
+            try:
+                connection.send(request, partial(self._end, connection, done))
+            except ClosedUnansweredError as error:
+                self._end(connection, done, error)
+            else:
+                self._unanswered.add(connection)
+        if not self._awaited:
+            self._watch(False)
+        if self._unanswered and self._looker is None:
+            self._looker = self._loop.call_later(LOOK_S, self._look_on)
+
+    def _end(self, connection: Connection, done: Done, outcome: Answer | OSError) -> None:
+        if connection.is_open:
+            self._free.append(connection)
+        if self._waiting:
+            self._give_turn()
+        else:
+            self._calls -= 1
+        done(outcome)
 
     def close(self) -> None:
         """Close every connection; calls under way fail."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._closed = True
+        for timer in (self._sweeper, self._looker):
+            if timer is not None:
+                timer.cancel()
+        self._watch(False)
         for connection in self._connections:
             connection.abort(ConnectionAbortedError("the client was closed"))
         self._connections.clear()
         self._free.clear()
+        self._selector.close()
+
+    async def _exchange(self, connection: Connection, request: bytes) -> Answer:
+        answer: asyncio.Future[Answer | OSError] = self._loop.create_future()
+
+        def settle(outcome: Answer | OSError) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        connection.send(request, settle)
+        self._watch(True)
+        self._awaited += 1
+        try:
+            outcome = await answer
+        finally:
+            self._awaited -= 1
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    def _watch(self, wanted: bool) -> None:
+        """Be woken by an answer as soon as it comes, or not."""
+        if wanted is not self._watching:
+            self._watching = wanted
+            if wanted:
+                self._loop.add_reader(self._selector.fileno(), self._look)
+            else:
+                self._loop.remove_reader(self._selector.fileno())
+
+    def _look(self) -> None:
+        """Take in what has come on whatever connection."""
+        self._take_in([key.data for key, _ in self._selector.select(0)])
+
+    def _look_on(self) -> None:
+        """Take in the answers that nobody awaits, until none is missing.
+
+        Their sockets are tried without asking which of them have something: most do.
+        """
+        self._take_in(self._unanswered)
+        self._unanswered = {each for each in self._unanswered if each.is_busy}
+        again = bool(self._unanswered)
+        self._looker = self._loop.call_later(LOOK_S, self._look_on) if again else None
+
+    def _take_in(self, connections: Collection[Connection]) -> None:
+        # Each thing is done for all before the next is: what the kernel and what Python runs for
+        # one connection is then still in the caches for the others.
+        for connection in connections:
+            connection.receive()
+        for connection in connections:
+            connection.parse()
+            if connection.is_answering:
+                self._watch(True)  # A long answer is not to wait for looks.
 
     async def _take_turn(self) -> None:
         if self._calls < self._limit:
@@ -129,28 +220,29 @@ class HttpPool:
                 return
         self._calls -= 1
 
-    def _kept(self) -> _Connection | None:
+    def _kept(self) -> Connection | None:
         while self._free:
             connection = self._free.pop()
             if connection.is_open:
                 return connection
         return None
 
-    def _put_back(self, connection: _Connection) -> None:
+    def _put_back(self, connection: Connection) -> None:
         if connection.is_busy:
             # Given up: what is left of the answer must not meet the next call.
             connection.abort(ConnectionAbortedError("the call was given up"))
         elif connection.is_open:
             self._free.append(connection)
 
-    async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
+    async def _connect(self) -> Connection:
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._period, self._sweep, loop)
+            self._sweeper = self._loop.call_later(self._period, self._sweep)
         async with asyncio.timeout(self._timeout):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(loop), self._host, self._port, ssl=self._tls
-            )
+            opened = await open_socket(self._host, self._port, self._tls)
+        if self._closed:
+            opened.close()
+            raise ConnectionAbortedError("the client was closed")
+        connection = Connection(opened, self._selector, self._loop.time)
         self._connections.add(connection)
         return connection
 
@@ -158,9 +250,9 @@ class HttpPool:
     def _period(self) -> float:
         return min(self._timeout, self._idle) / 4
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _sweep(self) -> None:
         """Give up what says nothing, and close what nobody uses: one timer for all connections."""
-        now = loop.time()
+        now = self._loop.time()
         for connection in self._connections:
             silent = now - connection.last_active
             if connection.is_busy and silent > self._timeout:
@@ -169,96 +261,4 @@ class HttpPool:
                 connection.abort(ConnectionAbortedError("unused"))
         self._connections = {each for each in self._connections if each.is_open}
         self._free = [each for each in self._free if each.is_open]
-        self._sweeper = loop.call_later(self._period, self._sweep, loop)
-
-
-class _ClosedUnansweredError(ConnectionError):
-    """The other side closed the connection without a byte of an answer."""
-
-
-class _Connection(asyncio.Protocol):
-    """One connection; also the receiver of httptools' callbacks.
-
-    Its parser goes from one answer to the next, as llhttp does on a connection that is kept.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.is_open = False
-        self.last_active = loop.time()
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
-        self._waiting: asyncio.Future[Answer] | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._answering = False
-        self._body: list[bytes] = []
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether an answer is still to come, be it awaited or not."""
-        return self._waiting is not None
-
-    def send(self, request: bytes) -> asyncio.Future[Answer]:
-        """Send a request and return its answer to come."""
-        assert self._transport is not None, "a pool hands out connected ones only"
-        waiting = self._waiting = self._loop.create_future()
-        self._answering = False
-        self.last_active = self._loop.time()
-        self._transport.write(request)
-        return waiting
-
-    def abort(self, why: OSError) -> None:
-        """Close at once; a call under way fails with `why`."""
-        self.is_open = False
-        if self._transport is not None:
-            self._transport.abort()
-        self._fail(why)
-
-    # asyncio.Protocol.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-        # A connection that a NAT or a dead peer dropped shows before a call finds out.
-        opened = transport.get_extra_info("socket")
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.is_open = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
-        if not self._answering:
-            self._fail(_ClosedUnansweredError("the connection was closed before an answer"))
-        else:
-            self._fail(ConnectionResetError("the connection was closed within an answer"))
-
-    def data_received(self, data: bytes) -> None:
-        self.last_active = self._loop.time()
-        self._answering = True
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.abort(ConnectionAbortedError(f"not HTTP/1.1: {error}"))
-
-    # httptools.
-
-    def on_body(self, part: bytes) -> None:
-        self._body.append(part)
-
-    def on_message_complete(self) -> None:
-        status, waiting = self._parser.get_status_code(), self._waiting
-        if status < 200:
-            return  # "100 Continue" and its like: the answer is still to come.
-        if waiting is None or waiting.done():
-            # Nobody asked for this.
-            self.abort(ConnectionAbortedError("an answer without a question"))
-            return
-        if not self._parser.should_keep_alive():
-            self.is_open = False
-            if self._transport is not None:
-                self._transport.close()
-        body, self._body = self._body, []
-        self._waiting = None
-        waiting.set_result((status, b"".join(body)))
-
-    def _fail(self, why: OSError) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(why)
+        self._sweeper = self._loop.call_later(self._period, self._sweep)

@@ -17,6 +17,7 @@ from streamproc.kinesis import client as client_module
 from streamproc.kinesis.api import PutEntry
 from streamproc.kinesis.client import KinesisClient, open_kinesis
 from streamproc.kinesis.codec import GetRecordsResult
+from streamproc.kinesis.connection import Answer
 from streamproc.kinesis.errors import (
     ExpiredIteratorError,
     InvalidArgumentError,
@@ -26,7 +27,6 @@ from streamproc.kinesis.errors import (
     TransientError,
 )
 from streamproc.kinesis.quiet import QuietApi
-from streamproc.kinesis.transport import Answer
 from streamproc.position import LATEST, SHARD_END, TRIM_HORIZON, Position
 from streamproc.testing import LocalKinesis
 
@@ -71,7 +71,7 @@ async def read(
 
 
 async def ask_at_once(quiet: QuietApi, iterator: str) -> GetRecordsResult:
-    answers: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+    answers: asyncio.Queue[Answer | OSError] = asyncio.Queue()
     assert quiet.ask_at_once(iterator, 10, answers.put_nowait)
     return quiet.read_answer(await answers.get())
 

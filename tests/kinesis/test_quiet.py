@@ -15,6 +15,7 @@ from streamproc.config import ReadConfig
 from streamproc.errors import StreamError
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.codec import GetRecordsResult
+from streamproc.kinesis.connection import Answer
 from streamproc.kinesis.errors import (
     ExpiredIteratorError,
     MalformedResponseError,
@@ -23,12 +24,10 @@ from streamproc.kinesis.errors import (
     TransientError,
 )
 from streamproc.kinesis.polling import Mode
-from streamproc.kinesis.prefetch import Prefetch
 from streamproc.kinesis.quiet import Quiet
 from streamproc.kinesis.reader import ShardReader
 from streamproc.kinesis.records import ChildShard, HashKeyRange
 from streamproc.kinesis.ticks import GRID_S, Ticks
-from streamproc.kinesis.transport import Answer
 from streamproc.position import TRIM_HORIZON, Position
 from tests import virtual_time
 
@@ -57,6 +56,7 @@ class LoopTime(VirtualTime):
 
 class Calls:
     """`QuietApi` over a fake stream: a task makes the call and tells of its end.
+    The status of an answer is the number of the task that has it.
 
     Attributes:
         asked: how many calls were made this way.
@@ -67,22 +67,23 @@ class Calls:
         self.asked = 0
         self.refusing = False
         self._kinesis = kinesis
-        self._tasks: set[asyncio.Task[GetRecordsResult]] = set()
+        self._tasks: dict[int, asyncio.Task[GetRecordsResult]] = {}
 
     def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
     ) -> bool:
         if self.refusing:
             return False
         self.asked += 1
+        number = self.asked
         task = asyncio.ensure_future(self._kinesis.get_records(iterator, limit))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(done)  # type: ignore[arg-type]
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: done((number, b"")))
         return True
 
-    def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
-        return answer.result()  # type: ignore[return-value]
+    def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
+        assert not isinstance(outcome, OSError)
+        return self._tasks.pop(outcome[0]).result()
 
 
 class Rig:
@@ -331,35 +332,32 @@ def test_each_poll_goes_on_from_the_answer_before() -> None:
             self.iterators: list[str] = []
 
         def ask_at_once(
-            self, iterator: str, limit: int, done: Callable[[asyncio.Future[Answer]], None]
+            self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
         ) -> bool:
             self.iterators.append(iterator)
-            answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            answer.add_done_callback(done)
-            answer.set_result((200, b""))
+            asyncio.get_running_loop().call_soon(done, (200, b""))
             return True
 
-        def read_answer(self, answer: asyncio.Future[Answer]) -> GetRecordsResult:
+        def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
             return GetRecordsResult(
                 records=[], next_shard_iterator=f"iterator-{len(self.iterators)}"
             )
 
     async def main() -> None:
-        calls, told = Numbered(), list[str]()
+        calls = Numbered()
         quiet = Quiet(
             calls,
             Ticks(),
-            Prefetch(SHARD, ByteBudget(1_000)),
+            ByteBudget(1_000).open(),
             interval=1.0,
             limit=10,
             expected=10,
             on_call=lambda: None,
-            on_empty=told.append,
         )
         quiet.begin("iterator-0")
         await asyncio.sleep(3.5)
         assert calls.iterators == [f"iterator-{n}" for n in range(4)]
-        assert told == [f"iterator-{n}" for n in range(1, 5)]
+        assert quiet.iterator == "iterator-4", "what the reader goes on from"
         quiet.news.cancel()
 
     virtual_time.run(main())

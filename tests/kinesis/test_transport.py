@@ -15,7 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from streamproc.kinesis.transport import Answer, HttpPool
+from streamproc.kinesis import transport
+from streamproc.kinesis.connection import Answer
+from streamproc.kinesis.transport import HttpPool
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\nhi"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
@@ -43,6 +45,10 @@ class Server:
     def hang_up(self) -> None:
         for writer in self._writers:
             writer.close()
+
+    async def gone(self) -> None:
+        """Wait until what hung up has closed its connections."""
+        await asyncio.gather(*[writer.wait_closed() for writer in self._writers])
 
 
 @asynccontextmanager
@@ -175,12 +181,12 @@ async def test_silence_ends_after_the_timeout() -> None:
 
 
 async def test_a_call_that_is_given_up_leaves_no_answer_for_the_next() -> None:
-    asked = asyncio.Event()
+    asked, given_up = asyncio.Event(), asyncio.Event()
 
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request_of(reader)
         asked.set()
-        await asyncio.sleep(0)
+        await given_up.wait()
         writer.write(OK.replace(b"yes", b"old"))
         await request_of(reader)
         writer.write(OK)
@@ -192,12 +198,14 @@ async def test_a_call_that_is_given_up_leaves_no_answer_for_the_next() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         server.talk = answering(OK)
+        given_up.set()
         assert await pool.post(REQUEST) == (200, b"yes")
         assert server.connections == 2
 
 
-async def test_an_answer_without_a_question_costs_its_connection_only() -> None:
-    async with serving(answering(OK + OK)) as server, pooled(server.url) as pool:
+@pytest.mark.parametrize("surplus", [OK, OK[:20], b"H"], ids=["an answer", "half a head", "a byte"])
+async def test_an_answer_without_a_question_costs_its_connection_only(surplus: bytes) -> None:
+    async with serving(answering(OK + surplus)) as server, pooled(server.url) as pool:
         assert [await pool.post(REQUEST) for _ in range(3)] == [(200, b"yes")] * 3
         assert server.connections == 3
 
@@ -232,14 +240,24 @@ async def test_closing_the_pool_ends_calls_under_way() -> None:
             await call
 
 
+async def test_closing_the_pool_ends_calls_that_were_to_be_sent() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url) as pool:
+        done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
+        await pool.post(REQUEST)
+        assert pool.post_at_once(REQUEST, done.put_nowait)
+        pool.close()
+        assert isinstance(await done.get(), ConnectionError)
+        assert not pool.post_at_once(REQUEST, done.put_nowait)
+
+
 async def test_a_request_is_sent_at_once_on_a_kept_connection_that_is_free() -> None:
     async with serving(answering(OK)) as server, pooled(server.url, limit=2) as pool:
-        answers: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+        answers: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         assert not pool.post_at_once(REQUEST, answers.put_nowait), "there is no connection yet"
         await pool.post(REQUEST)
         assert pool.post_at_once(REQUEST, answers.put_nowait)
         assert not pool.post_at_once(REQUEST, answers.put_nowait), "the only one is in use"
-        assert (await answers.get()).result() == (200, b"yes")
+        assert await answers.get() == (200, b"yes")
         assert pool.post_at_once(REQUEST, answers.put_nowait), "it is free again"
         await answers.get()
         assert server.connections == 1
@@ -248,7 +266,7 @@ async def test_a_request_is_sent_at_once_on_a_kept_connection_that_is_free() -> 
 
 async def test_calls_sent_at_once_count_against_the_limit() -> None:
     async with serving(answering(OK)) as server, pooled(server.url, limit=2) as pool:
-        done: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+        done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         await asyncio.gather(pool.post(REQUEST), pool.post(REQUEST))
         assert pool.post_at_once(REQUEST, done.put_nowait)
         assert pool.post_at_once(REQUEST, done.put_nowait)
@@ -268,13 +286,36 @@ async def test_a_call_sent_at_once_tells_of_its_failure() -> None:
         writer.close()
 
     async with serving(once) as server, pooled(server.url) as pool:
-        done: asyncio.Queue[asyncio.Future[Answer]] = asyncio.Queue()
+        done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         await pool.post(REQUEST)
         assert pool.post_at_once(REQUEST, done.put_nowait)
         await asked.wait()
-        with pytest.raises(ConnectionError):
-            (await done.get()).result()
+        assert isinstance(await done.get(), ConnectionError)
         assert not pool.post_at_once(REQUEST, done.put_nowait), "the connection is gone"
+
+
+async def test_awaited_calls_and_others_use_the_same_connections() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url, limit=4) as pool:
+        done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
+        await asyncio.gather(*[pool.post(REQUEST) for _ in range(4)])
+        async with asyncio.timeout(5):
+            for turn in range(20):
+                assert all(pool.post_at_once(REQUEST, done.put_nowait) for _ in range(3))
+                if turn % 2:
+                    assert await pool.post(REQUEST) == (200, b"yes")
+                assert [await done.get() for _ in range(3)] == [(200, b"yes")] * 3
+        assert server.connections == 4
+
+
+async def test_nothing_is_sent_at_once_on_a_connection_that_was_closed_meanwhile() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url) as pool:
+        done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
+        await pool.post(REQUEST)
+        assert pool.post_at_once(REQUEST, done.put_nowait)
+        await done.get()
+        server.hang_up()
+        await server.gone()
+        assert not pool.post_at_once(REQUEST, done.put_nowait)
 
 
 def self_signed(directory: Path) -> Path:
@@ -307,14 +348,42 @@ def self_signed(directory: Path) -> Path:
     return path
 
 
-async def test_tls_is_spoken_with_whom_is_trusted_and_nobody_else(tmp_path: Path) -> None:
-    path = self_signed(tmp_path)
+def tls_of_both_sides(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a server's context, and one of a client that trusts it."""
+    path = self_signed(directory)
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     theirs.load_cert_chain(path)
-    trusting = ssl.create_default_context(cafile=str(path))
+    return theirs, ssl.create_default_context(cafile=str(path))
+
+
+async def test_tls_is_spoken_with_whom_is_trusted_and_nobody_else(tmp_path: Path) -> None:
+    theirs, trusting = tls_of_both_sides(tmp_path)
     async with serving(answering(OK), theirs) as server:
         async with pooled(server.url, tls=trusting) as pool:
             assert await pool.post(REQUEST) == (200, b"yes")
+            done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
+            assert pool.post_at_once(REQUEST, done.put_nowait)
+            assert await done.get() == (200, b"yes")
+            assert server.connections == 1
         async with pooled(server.url, tls=ssl.create_default_context()) as pool:
             with pytest.raises(ssl.SSLCertVerificationError):
                 await pool.post(REQUEST)
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+async def test_a_long_answer_does_not_wait_for_a_look_at_each_piece(
+    secured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "LOOK_S", 0.5)
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + bytes(10_000_000)
+    theirs, trusting = tls_of_both_sides(tmp_path) if secured else (None, None)
+    async with (
+        serving(answering(long), theirs) as server,
+        pooled(server.url, tls=trusting) as pool,
+        asyncio.timeout(10),  # By looks alone it would take 20, and under TLS 300.
+    ):
+        await pool.post(REQUEST)
+        done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
+        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert await done.get() == (200, bytes(10_000_000))
+        assert server.connections == 1
