@@ -207,10 +207,10 @@ class Book(msgspec.Struct, omit_defaults=True):
     def settle(self, key: str, line: str, limits: Limits) -> None:
         """Remember a line that is not needed any more, as the most recent one."""
         self.settled = enter(self.settled, key, line)
-        if self.settled_kept < limits.settled_lines:
-            self.settled_kept += 1
-        else:
+        self.settled_kept += 1
+        while self.settled_kept > limits.settled_lines:
             self.settled = without_oldest(self.settled)
+            self.settled_kept -= 1
 
     def unsettle(self, key: str) -> None:
         """Forget a line that may be settled."""
@@ -222,10 +222,10 @@ class Book(msgspec.Struct, omit_defaults=True):
     def note_end(self, key: str, ended: Ended, limits: Limits) -> None:
         """Remember the terminal state of a reservation."""
         self.ended = enter(self.ended, key, ended)
-        if self.ended_kept < limits.settled_lines:
-            self.ended_kept += 1
-        else:
+        self.ended_kept += 1
+        while self.ended_kept > limits.settled_lines:
             self.ended = without_oldest(self.ended)
+            self.ended_kept -= 1
 
     def make_room(self, limits: Limits) -> None:
         """Make sure that one more line or reservation may be remembered.

@@ -152,3 +152,17 @@ def test_line_keys_of_different_lines_differ() -> None:
     assert line_key("o1", "1") == "o1/1"
     pairs = [("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), ("a%", "2Fb/c")]
     assert len({line_key(*pair) for pair in pairs}) == len(pairs)
+
+
+async def test_a_bound_that_is_lowered_holds_for_what_was_remembered_before() -> None:
+    async with Harness(InventoryProcessor()) as h:
+        for n in range(20):
+            await h.send(placed(f"o{n}", line(1)), shipped(f"s{n}", f"o{n}", line(1)))
+            await h.send(reserved(f"v{n}", 1, 1e6), released(f"v{n}"))
+        await h.restart(InventoryProcessor(settled_lines_kept=3))
+        await h.send(placed("o20", line(1)), shipped("s20", "o20", line(1)))
+        await h.send(reserved("v20", 1, 1e6), released("v20"))
+        book = stock(h).book
+        assert list(entries(book.settled)) == ["o18/1", "o19/1", "o20/1"]
+        assert list(entries(book.ended)) == ["v18", "v19", "v20"]
+        assert (book.settled_kept, book.ended_kept) == (3, 3)
