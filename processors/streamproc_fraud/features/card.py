@@ -86,7 +86,7 @@ class Payments(msgspec.Struct, omit_defaults=True):
         code, held = codes.index(currency), len(currencies)
         packed_time, packed_amount = _packed_number(time_us), _packed_number(amount)
         if not held or _number_at(times, 8 * held - 8)[0] <= time_us:
-            if not held & 7 and held:  # what is beyond all windows has time
+            if held >= 8 and _number_at(times, held // 4 * 8)[0] <= time_us - KEPT_US:
                 self._forget(time_us)
             times += packed_time
             self.amounts += packed_amount
@@ -114,10 +114,7 @@ class Payments(msgspec.Struct, omit_defaults=True):
             self.most[8 * at : 8 * at] = packed_amount
 
     def _forget(self, now_us: int) -> None:
-        """Drop what no window reaches any more, a quarter of the rows at a time."""
-        held = len(self.currencies)
-        if _number_at(self.times, held // 4 * 8)[0] > now_us - KEPT_US:
-            return
+        """Drop what no window reaches any more; called when that is a quarter of the rows."""
         gone = bisect_right(memoryview(self.times).cast("q"), now_us - KEPT_US)
         del self.times[: 8 * gone], self.amounts[: 8 * gone]
         del self.currencies[:gone], self.terminals[: 4 * gone]
