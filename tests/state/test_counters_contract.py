@@ -194,6 +194,27 @@ async def test_a_total_is_the_sum_of_its_buckets_whatever_came_before(kit: Kit, 
     assert "unknown" not in view
 
 
+async def test_more_buckets_than_lua_unpacks_at_once_are_added_up(kit: Kit) -> None:
+    chain, c = Chain(await adopted(kit)), counter(kit, "k")
+    for _ in range(2):
+        for bucket in range(9_000):
+            c.view().add("n", bucket, bucket=bucket)
+        c.view().add("sum", 1)
+        assert (await chain.commit(c)).outcome == "OK"
+    fresh = counter(kit, "k")
+    await kit.store.check([], [], [fresh])
+    assert fresh.view().buckets("n") == {bucket: 2 * bucket for bucket in range(9_000)}
+    assert fresh.view().value("sum") == 2
+
+
+async def test_sums_that_no_double_holds_are_exact_all_the_same(kit: Kit) -> None:
+    chain, copies = Chain(await adopted(kit)), [counter(kit, "k") for _ in range(4)]
+    for number, copy in enumerate(copies):  # none of which knows of the others
+        copy.view().add("n", 2**53 - number)
+        await chain.commit(copy)
+    assert (await kit.counted(copies[0].key))["n:n"] == 4 * 2**53 - 6
+
+
 async def test_many_members_are_estimated(kit: Kit) -> None:
     chain, c = Chain(await adopted(kit)), counter(kit, "k")
     for number in range(EXACT_MEMBERS):
