@@ -137,6 +137,18 @@ class Connection:
             self._answer = self._done = None
             done(answer)
 
+    def read_on(self) -> None:
+        """Take what has come of an answer that began, up to its end.
+
+        A page of records comes in dozens of chunks. Were each left to a turn of the loop of its
+        own, a batch that is processed in between would have them all wait, and find cold caches.
+        """
+        while self.is_answering and self.is_open:
+            self.receive()
+            if self._received is None:
+                return
+            self.parse()
+
     def abort(self, why: OSError) -> None:
         """Close at once; a call under way fails with `why`."""
         self._close()

@@ -196,7 +196,8 @@ class HttpPool:
         for connection in connections:
             connection.parse()
             if connection.is_answering:
-                self._watch(True)  # A long answer is not to wait for looks.
+                connection.read_on()
+                self._watch(True)  # The rest of a long answer is not to wait for looks.
 
     async def _take_turn(self) -> None:
         if self._calls < self._limit:

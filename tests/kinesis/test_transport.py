@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import selectors
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from streamproc.kinesis import transport
-from streamproc.kinesis.connection import Answer
+from streamproc.kinesis import connection, transport
+from streamproc.kinesis.connection import Answer, Connection
 from streamproc.kinesis.transport import HttpPool
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\nhi"
@@ -387,3 +390,25 @@ async def test_a_long_answer_does_not_wait_for_a_look_at_each_piece(
         assert pool.post_at_once(REQUEST, done.put_nowait)
         assert await done.get() == (200, bytes(10_000_000))
         assert server.connections == 1
+
+
+async def test_what_has_come_of_a_long_answer_is_taken_at_one_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "_CHUNK", 1_000)
+    ours, theirs = socket.socketpair()
+    answers: list[Answer | OSError] = []
+    with theirs, selectors.DefaultSelector() as selector:
+        ours.setblocking(False)
+        asking = Connection(ours, selector, time.monotonic)
+        asking.send(REQUEST, answers.append)
+        body = b"x" * 20_000
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-1])
+        asking.receive()
+        asking.parse()
+        asking.read_on()
+        assert (answers, asking.is_answering) == ([], True)
+        theirs.sendall(body[-1:])
+        asking.read_on()
+        assert answers == [(200, body)]
+        asking.abort(ConnectionAbortedError("done"))
