@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from streamproc.errors import StreamprocError
+from streamproc_benchmarks.child import start_module
 
 __all__ = ["Child", "ChildFailed", "announce", "start_child"]
 
@@ -69,6 +70,11 @@ class Child:
         self._process.stdin.write(msgspec.json.encode(message) + b"\n")
         await self._process.stdin.drain()
 
+    def terminate(self) -> None:
+        """Have it leave what it is at, and end."""
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            self._process.terminate()
+
     async def end(self) -> None:
         """Close its stdin, which asks it to end, and make it end if it does not within 10 s."""
         assert self._process.stdin is not None, "start_child opens a pipe"
@@ -87,27 +93,31 @@ class Child:
 
 @contextlib.asynccontextmanager
 async def start_child(module: str, spec: msgspec.Struct) -> AsyncIterator[Child]:
-    """Run a module of this package with `spec` as its argument; end it with the context."""
+    """Run a module of this package with `spec` as its argument; end it with the context.
+
+    Once nobody waits for its result, because of an error or an interrupt, it is sent SIGTERM, on
+    which `run_loop` clears away; so it is when this process has died.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "STREAMPROC_"))
     }
     with tempfile.TemporaryFile() as stderr:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+        process = await start_module(
             f"streamproc_benchmarks.{module}",
             msgspec.json.encode(spec).decode(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
             env=inherited | _ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for the command, which then ends its processes
         )
         child = Child(module, process, stderr)
         try:
             yield child
+        except BaseException:
+            child.terminate()  # whatever it is at, nobody waits for that any more
+            raise
         finally:
             await child.end()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 import streamproc_benchmarks
 from streamproc_benchmarks.peers.installation import Finished, Installer, Unavailable, run_command
+from tests.waiting import until
 
 PROGRAMS = {"uv": "/tools/uv", "java": "/jdk/java", "javac": "/jdk/javac"}
 
@@ -159,3 +162,16 @@ async def test_commands_tell_their_code_and_both_outputs() -> None:
     assert sorted(finished.output.split()) == ["err", "out"]
     with pytest.raises(OSError, match="no-such-program"):
         await run_command(["streamproc-no-such-program"])
+
+
+@pytest.mark.process
+async def test_a_program_ends_when_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    script = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    running = asyncio.create_task(run_command([sys.executable, "-c", script]))
+    await until(lambda: file.exists() and file.read_text())
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)

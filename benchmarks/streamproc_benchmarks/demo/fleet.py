@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from streamproc.errors import StreamprocError
+from streamproc_benchmarks.child import start_module
 
 __all__ = ["DemoError", "Fleet", "Process", "child_environment", "within"]
 
@@ -87,11 +87,7 @@ class Process:
 
 
 class Fleet:
-    """Starts processes and ends all of them with its context.
-
-    They run in process groups of their own, so that a Ctrl-C at the terminal reaches only the
-    demonstration, which then ends them in order.
-    """
+    """Starts processes and ends all of them, in order, with its context."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -121,15 +117,14 @@ class Fleet:
     ) -> Process:
         """Start `streamproc` with `arguments`."""
         log = self._directory / f"{name}.log"
-        command = [sys.executable, "-m", "streamproc_benchmarks.demo.child", *arguments]
         with log.open("wb") as output:
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,  # its end tells of ours
+            child = await start_module(
+                "streamproc.cli.main",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if read_stdout else output,
                 stderr=output,
-                env=dict(environment),
-                start_new_session=True,
+                env=environment,
             )
         process = Process(name, log, child)
         self._processes.append(process)

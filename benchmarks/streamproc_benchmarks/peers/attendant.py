@@ -210,14 +210,14 @@ async def _started(spec: PeerSpec, account: Path) -> AsyncIterator[_Peer]:
         peer = _Peer(spec, process)
         try:
             yield peer
-        finally:
             peer.ask_to_end()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_END_S):
                     await process.wait()
-            except TimeoutError:
+        finally:
+            if process.returncode is None:
                 process.kill()
-                await process.wait()
+            await process.wait()
 
 
 async def _create_leases(spec: PeerSpec, dynamodb: str) -> None:
@@ -259,28 +259,7 @@ def _cpu(pid: int | None) -> float | None:
     return None if pid is None else cpu_seconds(pid)
 
 
-async def _end_of_stdin() -> None:
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    await reader.read()
-
-
-async def _attend_until_told(spec: PeerSpec) -> None:
-    """Attend; give up when stdin ends, which is the parent's word to stop or its death."""
-    attending = asyncio.create_task(attend(spec))
-    told = asyncio.create_task(_end_of_stdin())
-    await asyncio.wait({attending, told}, return_when=asyncio.FIRST_COMPLETED)
-    if not attending.done():
-        attending.cancel()
-        await asyncio.wait({attending})
-    told.cancel()
-    if not attending.cancelled():
-        attending.result()
-
-
 if __name__ == "__main__":
     given = msgspec.json.decode(sys.argv[1], type=PeerSpec)
     pin(given.attendant_core)
-    run_loop(_attend_until_told(given))
+    run_loop(attend(given))

@@ -78,7 +78,7 @@ Run = Callable[[Sequence[str]], Awaitable[Finished]]
 
 
 async def run_command(command: Sequence[str]) -> Finished:
-    """Run a program to its end.
+    """Run a program to its end, which is at once when this is cancelled.
 
     Raises:
         OSError: it could not be started.
@@ -89,7 +89,12 @@ async def run_command(command: Sequence[str]) -> Finished:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
     assert process.returncode is not None, "communicate waits for the end"
     return Finished(process.returncode, output.decode(errors="replace"))
 
