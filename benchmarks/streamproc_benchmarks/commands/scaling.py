@@ -29,8 +29,11 @@ def scaling(
         str, typer.Option(help="computing, fraud, inventory or noop: what each worker does.")
     ] = "computing",
     workers: Annotated[int, typer.Option(help="Most worker processes.", min=1)] = 2,
-    records: Annotated[int, typer.Option(help="Records for each worker.", min=1_000)] = 20_000,
-    rounds: RoundsOption = 3,
+    records: Annotated[int, typer.Option(help="Records for each worker.", min=1_000)] = 60_000,
+    rounds: RoundsOption = 5,
+    turn: Annotated[
+        float, typer.Option(help="Seconds that one team works before the next.", min=0.01)
+    ] = 0.5,
     shards: ShardsOption = 8,
     seed: SeedOption = 1,
     limit: LimitOption = 300,
@@ -39,15 +42,11 @@ def scaling(
     bars: BarsOption = True,
     assignments: SetOption = None,
 ) -> None:
-    """Read one stream with 1 and more worker processes: rates, CPU time, efficiency."""
+    """Have teams of 1 and more worker processes read in turns: rates, CPU time, efficiency."""
     from streamproc_benchmarks.output import Output
     from streamproc_benchmarks.reportfile import make_report
-    from streamproc_benchmarks.scaling import (
-        ProcessorName,
-        ScalingPlan,
-        measure_scaling,
-        print_scaling,
-    )
+    from streamproc_benchmarks.scaling import ProcessorName, ScalingPlan, print_scaling
+    from streamproc_benchmarks.scaling_run import measure_scaling
     from streamproc_benchmarks.tables import new_console
 
     if processor not in get_args(ProcessorName):
@@ -62,6 +61,7 @@ def scaling(
         workers=workers,
         records=records,
         rounds=rounds,
+        turn=turn,
         shards=shards,
         seed=seed,
         limit=limit,
