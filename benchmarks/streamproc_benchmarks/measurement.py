@@ -9,7 +9,16 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Bottleneck", "Mark", "Reading", "cpu_seconds", "delayed_seconds", "mark", "reading"]
+__all__ = [
+    "Bottleneck",
+    "Mark",
+    "Reading",
+    "cpu_seconds",
+    "delayed_seconds",
+    "mark",
+    "reading",
+    "ready_seconds",
+]
 
 _BUSY = 0.9
 
@@ -22,6 +31,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         own: this process's CPU time, all threads.
         delayed: how long its threads were ready to run and had to wait for a core.
         server, redis: those processes' CPU time.
+        server_ready, redis_ready: how long their main threads ran or were ready to run.
 
     None stands for a clock that this platform does not offer.
     """
@@ -31,6 +41,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     delayed: float | None
     server: float | None
     redis: float | None
+    server_ready: float | None = None
+    redis_ready: float | None = None
 
 
 Bottleneck = Literal["consumer", "server", "nobody", "unknown"]
@@ -45,6 +57,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     delayed: float | None
     server: float | None
     redis: float | None
+    server_ready: float | None = None
+    redis_ready: float | None = None
 
     @property
     def own_share(self) -> float:
@@ -64,6 +78,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         return (self.server + self.redis) / self.wall
 
     @property
+    def busiest_share(self) -> float | None:
+        """How much of the time the busier of the two had work, 0 to 1; None if unknown.
+
+        It counts also while others have the core, which makes a server as slow as work does.
+        """
+        told = [ready for ready in (self.server_ready, self.redis_ready) if ready is not None]
+        return max(told) / self.wall if told else None
+
+    @property
     def bottleneck(self) -> Bottleneck:
         """Who was busy, or ready to be, at least 90 % of the time.
 
@@ -74,7 +97,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
             return "consumer"
         if self.load_share is None:
             return "unknown"
-        return "server" if self.load_share >= _BUSY else "nobody"
+        busy = max(self.load_share, self.busiest_share or 0.0)
+        return "server" if busy >= _BUSY else "nobody"
 
 
 def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
@@ -85,6 +109,8 @@ def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
         delayed=delayed_seconds(),
         server=None if server_pid is None else cpu_seconds(server_pid),
         redis=None if redis_pid is None else cpu_seconds(redis_pid),
+        server_ready=None if server_pid is None else ready_seconds(server_pid),
+        redis_ready=None if redis_pid is None else ready_seconds(redis_pid),
     )
 
 
@@ -102,6 +128,8 @@ def reading(start: Mark, end: Mark) -> Reading:
         delayed=_difference(start.delayed, end.delayed),
         server=_difference(start.server, end.server),
         redis=_difference(start.redis, end.redis),
+        server_ready=_difference(start.server_ready, end.server_ready),
+        redis_ready=_difference(start.redis_ready, end.redis_ready),
     )
 
 
@@ -114,6 +142,15 @@ def cpu_seconds(pid: int) -> float | None:
     # The command's name, in parentheses, may hold anything; fields are counted after it.
     fields = text.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ready_seconds(pid: int) -> float | None:
+    """Return how long a process's main thread ran or waited for a core; None if not known."""
+    try:
+        ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except FileNotFoundError:
+        return None
+    return (int(ran) + int(waited)) / 1e9
 
 
 def delayed_seconds() -> float | None:

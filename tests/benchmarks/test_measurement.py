@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 
 from streamproc_benchmarks.measurement import Reading, cpu_seconds, mark, reading
@@ -45,6 +46,34 @@ def test_when_both_wait_it_is_nobody() -> None:
 def test_without_the_servers_clock_nothing_is_claimed() -> None:
     assert taken(own=4.0, server=None).bottleneck == "unknown"
     assert taken(own=9.5, server=None, delayed=None).bottleneck == "consumer"
+
+
+@pytest.mark.parametrize(
+    ("server", "redis", "named"),
+    [(9.5, 4.0, "server"), (4.0, 9.5, "server"), (8.0, 8.0, "nobody"), (None, None, "nobody")],
+)
+def test_a_server_that_others_keep_off_its_core_still_is_the_bottleneck(
+    server: float | None, redis: float | None, named: str
+) -> None:
+    found = msgspec.structs.replace(
+        taken(own=4.0, server=3.0, redis=1.0), server_ready=server, redis_ready=redis
+    )
+    assert found.bottleneck == named
+
+
+def test_a_process_is_ready_while_it_runs_or_waits_for_a_core() -> None:
+    start = mark(os.getpid(), os.getpid())
+    if start.server_ready is None or start.delayed is None:
+        pytest.skip("this platform does not tell")
+    while mark(None, None).own - start.own < 0.05:
+        pass
+    end = mark(os.getpid(), os.getpid())
+    found = reading(start, end)
+    assert found.server_ready is not None
+    assert found.delayed is not None
+    # Of the pauses of other threads, which the latter counts too, there are next to none.
+    assert found.server_ready == pytest.approx(found.own + found.delayed, abs=0.02)
+    assert found.busiest_share == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_reading_lies_between_two_marks() -> None:
