@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed
 
 $(STAMP): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "installing into $(VENV), which takes some minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -18,9 +19,10 @@ $(STAMP): pyproject.toml requirements.txt
 demo: $(STAMP)
 	$(BIN)/streamproc demo $(DEMO_ARGS)
 
-# Most tests wait for servers and processes more than they compute: one worker for each core.
+# Most tests wait for servers and processes more than they compute: one worker for each core, which
+# is handed test by test, the long ones first (tests/conftest.py), so that all end at one time.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxschedchunk 1 $(TEST_ARGS)
 
 # The conformance suite against the independent emulator too; needs Node and npm.
 conformance: $(STAMP)

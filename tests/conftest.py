@@ -1,4 +1,4 @@
-"""What every test has: credentials that any local endpoint takes, never this host's own."""
+"""What every test has: credentials that any local endpoint takes, never this host's; and order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import pytest
 
 # Reading botocore's API models takes longer than most tests; they are the same for all sessions.
 botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests first that take seconds: workers that share a run then end at one time."""
+    takes_long = ("long", "process")
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, takes_long)))
 
 
 @pytest.fixture(autouse=True)

@@ -95,7 +95,7 @@ async def test_told_to_end_it_ends_what_it_started(scenario: str, tmp_path: Path
         process.send_signal(signal.SIGTERM)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         assert descendants.command_lines() == []
-        assert process.returncode == 128 + signal.SIGTERM
+        assert process.returncode == 128 + signal.SIGTERM, errors.decode()
         assert b"Traceback" not in errors
         assert left_behind(tmp_path) == []
 
@@ -105,7 +105,7 @@ async def test_an_interrupt_ends_it_as_well(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         assert descendants.command_lines() == []
-        assert process.returncode == 128 + signal.SIGINT
+        assert process.returncode == 128 + signal.SIGINT, errors.decode()
         assert b"Traceback" not in errors
         assert left_behind(tmp_path) == []
 

@@ -191,12 +191,14 @@ def look(make_backend: Callable[[], Backend], partitions: int, examples: int) ->
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("partitions", [1, 2])
 def test_any_interleaving_in_memory_agrees_with_the_oracle(partitions: int) -> None:
     look(lambda: MemoryBackend(partitions), partitions, examples=30)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("partitions", [1, 2])
 def test_any_interleaving_on_a_real_server_agrees_with_the_oracle(

@@ -29,6 +29,7 @@ def quiet() -> Iterator[None]:
     logging.getLogger("streamproc").setLevel(logging.NOTSET)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - RARE))
 def test_an_injected_bug_is_found(name: str) -> None:
     with injected(name):

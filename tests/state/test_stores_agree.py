@@ -235,6 +235,7 @@ async def _answer(call: Any) -> object:
         return "FENCED", fenced.epoch
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["sets", "keys"])
 def test_both_stores_answer_alike(redis_url: str, layout: Layout) -> None:
     run_state_machine_as_test(

@@ -48,6 +48,9 @@ async def publish_for(group: Group, seconds: float, first: int) -> int:
     return number
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture
 async def servers() -> AsyncIterator[ReplicatedRedis]:
     async with ReplicatedRedis() as made:

@@ -30,6 +30,7 @@ async def backend(redis_url: str) -> AsyncIterator[RedisBackend]:
     await made.close()
 
 
+@pytest.mark.long
 async def test_a_stale_owners_commit_is_refused_in_200_of_200_trials(
     backend: RedisBackend,
 ) -> None:

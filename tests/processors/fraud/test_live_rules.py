@@ -91,6 +91,7 @@ async def test_a_file_that_goes_away_leaves_the_rules_in_force(tmp_path: Path) -
         assert fraud.live.failures == 0
 
 
+@pytest.mark.long
 async def test_of_20000_events_at_2000_a_second_each_is_judged_once_by_one_version(
     tmp_path: Path,
 ) -> None:

@@ -64,6 +64,7 @@ async def has_settled(reader: StateReader, books: Books) -> bool:
     }
 
 
+@pytest.mark.long
 async def test_a_day_of_a_shop(group: Group, tmp_path: Path) -> None:
     place, csv_file = str(tmp_path / "ledger"), tmp_path / "books.csv"
     told = await command(
@@ -125,6 +126,7 @@ async def test_a_day_of_a_shop(group: Group, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 async def test_reservations_expire_within_a_second(group: Group) -> None:
     # Only once the worker is there: one that was behind would rightly wait for its backlog.
     group.start(InventoryProcessor())
