@@ -7,8 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
-    """Wait until a condition holds; one that is a coroutine is awaited each time."""
+async def until(
+    condition: Callable[[], Any],
+    timeout: float = 30.0,
+    *,
+    watch: Callable[[], None] = lambda: None,
+) -> None:
+    """Wait until a condition holds; one that is a coroutine is awaited each time.
+
+    `watch` is called after each look in vain; it raises what makes it useless to wait any longer.
+    """
     async with asyncio.timeout(timeout):
         while True:
             held = condition()
@@ -16,4 +24,5 @@ async def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
                 held = await held
             if held:
                 return
-            await asyncio.sleep(0.005)
+            watch()
+            await asyncio.sleep(0.01)

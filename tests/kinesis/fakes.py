@@ -12,6 +12,7 @@ from streamproc.kinesis.errors import ExpiredIteratorError, NotFoundError
 from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.records import ChildShard, Record
 from streamproc.position import Position
+from tests import virtual_time
 
 SHARD = "shardId-000000000000"
 
@@ -31,6 +32,18 @@ class VirtualTime:
         self.sleeps.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)
+
+
+class LoopTime(VirtualTime):
+    """The running loop's time, for a fake stream that notes when it was called."""
+
+    @property
+    def now(self) -> float:
+        return virtual_time.now()
+
+    @now.setter
+    def now(self, value: float) -> None:
+        """Leave it: the loop says what time it is."""
 
 
 def record(number: int, size: int = 10) -> Record:

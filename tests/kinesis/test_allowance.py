@@ -19,8 +19,7 @@ from streamproc.kinesis.reader import ShardReader
 from streamproc.position import TRIM_HORIZON
 from tests import virtual_time
 
-from .fakes import SHARD, FakeKinesis, record
-from .test_quiet import LoopTime
+from .fakes import SHARD, FakeKinesis, LoopTime, record
 
 STEPS = st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(0, 10_000_000)), max_size=50)
 

@@ -31,7 +31,7 @@ from streamproc.kinesis.ticks import GRID_S, Ticks
 from streamproc.position import TRIM_HORIZON, Position
 from tests import virtual_time
 
-from .fakes import SHARD, FakeKinesis, VirtualTime, record
+from .fakes import SHARD, FakeKinesis, LoopTime, record
 
 CONFIG = ReadConfig(min_interval=0.2, poll_interval=0.5, idle_poll_interval=2.0, idle_after=3.0)
 ERRORS = [
@@ -40,18 +40,6 @@ ERRORS = [
     MalformedResponseError("planned"),
     ExpiredIteratorError("planned"),
 ]
-
-
-class LoopTime(VirtualTime):
-    """The running loop's time, for a fake stream that notes when it was called."""
-
-    @property
-    def now(self) -> float:
-        return virtual_time.now()
-
-    @now.setter
-    def now(self, value: float) -> None:
-        """Leave it: the loop says what time it is."""
 
 
 class Calls:

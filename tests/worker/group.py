@@ -21,6 +21,7 @@ from streamproc.settings import load_config
 from streamproc.state.keys import partition_of_text
 from streamproc.testing import LocalKinesis
 from streamproc.worker import Worker
+from tests.waiting import until
 from tests.worker.ledger import Ledger
 
 _FAST: dict[str, Any] = {
@@ -145,19 +146,14 @@ class Group:
         self.publish((account, entry(n, account)) for n in numbers for account in accounts)
 
     async def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> None:
-        """Wait until a condition holds; a coroutine function is awaited each time."""
-        async with asyncio.timeout(timeout):
-            while True:
-                held = condition()
-                if asyncio.iscoroutine(held):
-                    held = await held
-                if held:
-                    return
-                for worker, task in self.workers.items():
-                    if task.done():
-                        task.result()
-                        raise AssertionError(f"{worker.worker_id} ended by itself")
-                await asyncio.sleep(0.01)
+        """Wait until a condition holds; a worker that ends by itself ends the waiting."""
+        await until(condition, timeout, watch=self._raise_if_one_ended)
+
+    def _raise_if_one_ended(self) -> None:
+        for worker, task in self.workers.items():
+            if task.done():
+                task.result()
+                raise AssertionError(f"{worker.worker_id} ended by itself")
 
     async def numbers(self, account: str) -> list[int]:
         """Return what the ledger booked for an account, in its order."""
