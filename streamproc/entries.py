@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import importlib.metadata
+import os
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from streamproc.errors import ConfigError
 
-__all__ = ["find_entry", "read_options"]
+__all__ = ["find_entry", "import_problem", "read_options"]
+
+# Where an import passes through before it comes to the code that is imported.
+_MACHINERY: Final = (
+    "<frozen ",
+    importlib.__file__,
+    importlib.metadata.__file__,
+    f"{Path(__file__).parent}{os.sep}",
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -32,9 +45,23 @@ def find_entry(group: str, name: str) -> Any:
         )
     try:
         return known[name].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a module may raise while it is run
+        problem = import_problem(error)
         where = known[name].value
-        raise ConfigError(f"{group}: {name} ({where}) cannot be loaded: {error}") from error
+        raise ConfigError(f"{group}: {name} ({where}) cannot be loaded: {problem}") from error
+
+
+def import_problem(error: Exception) -> str:
+    """Say what an import raised, and on which line of the code that was imported."""
+    text = f"{type(error).__name__}: {error}"
+    places = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_MACHINERY)
+    ]
+    if not places or isinstance(error, SyntaxError):  # which names the place itself
+        return text
+    return f"{text} ({places[-1].filename}, line {places[-1].lineno})"
 
 
 def read_options(kind: type[T], options: Mapping[str, Any], key: str, what: str) -> T:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from streamproc.entries import find_entry
+from streamproc.entries import find_entry, import_problem
 from streamproc.errors import ConfigError, ProcessorError
 from streamproc.processor import Processor
 
@@ -56,5 +56,6 @@ def _import(name: str, where: Any) -> Any:
         sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"processors.{name}: {where} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a module may raise while it is run
+        problem = import_problem(error)
+        raise ConfigError(f"processors.{name}: {where} cannot be imported: {problem}") from error

@@ -120,6 +120,24 @@ def test_the_shipped_processors_are_plugins_like_any_other() -> None:
     assert rules.constants["velocity_limit"] == 7
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import no_such_module", r"No module named 'no_such_module' \(\S+/mine\.py, line 2\)"),
+        ("raise ValueError('boom')", r"ValueError: boom \(\S+/mine\.py, line 2\)"),
+        ("x = (", r"SyntaxError: '\(' was never closed \(mine\.py, line 2\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    (tmp_path / "mine.py").write_text(f"\n{text}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(ConfigError, match=f"^processors.x: mine:X cannot be imported: .*{told}$"):
+        load_processors({"x": {"use": "mine:X"}})
+
+
 def test_a_class_may_be_named_instead_of_an_entry_point() -> None:
     (mine,) = load_processors({"mine": {"use": "streamproc_fraud:FraudProcessor"}})
     assert mine.name == "fraud"

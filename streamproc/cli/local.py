@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamproc.cli.loop import run_loop
 from streamproc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamproc.testing import LocalKinesis
 
 __all__ = ["local"]
 
@@ -53,13 +56,22 @@ async def _serve(
                 f"--port {port}: {error.strerror or error}; name a free port, or 0 for any"
             ) from error
         if stream is not None:
-            kinesis.core.call("CreateStream", StreamName=stream, ShardCount=shards)
+            _create(kinesis, stream, shards)
         typer.echo(f"kinesis  {kinesis.endpoint_url}")
         typer.echo(f"redis    {redis_url}")
         if stream is not None:
             typer.echo(f"stream   {stream} ({shards} shards)")
         typer.echo(_HINT)
         await stopped.wait()
+
+
+def _create(kinesis: LocalKinesis, stream: str, shards: int) -> None:
+    from streamproc.testing.localkinesis.errors import KinesisError
+
+    try:
+        kinesis.core.call("CreateStream", StreamName=stream, ShardCount=shards)
+    except KinesisError as error:
+        raise ConfigError(f"--stream {stream!r} --shards {shards}: {error}") from error
 
 
 async def _start_redis(stack: contextlib.AsyncExitStack, port: int) -> str:
@@ -69,5 +81,8 @@ async def _start_redis(stack: contextlib.AsyncExitStack, port: int) -> str:
     try:
         server = await stack.enter_async_context(EmbeddedRedis(port=port))
     except EmbeddedRedisError as error:
-        raise ConfigError(f"--redis-port {port}: {error}") from error
+        raise ConfigError(
+            f"--redis-port {port}: {error}\n"
+            "If the port is in use, name a free one, or 0 for any; or use a Redis by --redis-url."
+        ) from error
     return server.url

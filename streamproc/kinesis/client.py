@@ -95,10 +95,15 @@ async def open_kinesis(
         raise ConfigError(
             "no AWS region is known; set stream.region (--region) or AWS_REGION"
         ) from None
+    except boto.InvalidRegionError as error:
+        raise ConfigError(f"stream.region (--region) or AWS_REGION: {error}") from None
     except boto.BotoCoreError as error:
         raise StreamError(f"cannot set up the AWS client: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"stream.endpoint_url = {stream.endpoint_url!r}: {error}") from None
+        raise ConfigError(
+            f"stream.endpoint_url = {stream.endpoint_url!r}: {error}; write http(s)://HOST:PORT, "
+            "or leave it out for AWS itself"
+        ) from None
     direct = await _open_direct(session, boto_client, read)
     try:
         yield KinesisClient(boto_client, stream.name, direct=direct, session=session)

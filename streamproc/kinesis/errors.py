@@ -180,8 +180,8 @@ def typed_error(
     where = f"{operation}, {target}"
     if isinstance(error, _NO_CREDENTIALS):
         return StreamError(
-            f"{where}: no usable AWS credentials: {error} Set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, a profile or a task role (a local endpoint takes any)."
+            f"{where}: no usable AWS credentials: {error}; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, a profile or a task role (a local endpoint takes any)"
         )
     if _is_certificate_error(error):
         return StreamError(

@@ -125,8 +125,8 @@ async def answer_of(call: Awaitable[Any], what: str) -> Any:
         ) from error
     except _NO_CREDENTIALS as error:
         raise StreamError(
-            f"{what}: no usable AWS credentials: {error} Set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, a profile or a task role (a local endpoint takes any)."
+            f"{what}: no usable AWS credentials: {error}; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, a profile or a task role (a local endpoint takes any)"
         ) from error
     except boto.BotoCoreError as error:
         raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error

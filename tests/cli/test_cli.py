@@ -154,6 +154,20 @@ async def test_a_taken_port_is_told(
     assert "is taken by another process" in refused(done, 2)
 
 
+def test_local_says_what_to_do_about_a_port_that_is_taken(
+    tmp_path: Path, embedded_redis: EmbeddedRedis
+) -> None:
+    done = streamproc("local", "--redis-port", str(embedded_redis.port), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Address already in use" in done.stderr
+    assert "name a free one, or 0 for any" in done.stderr
+
+
+def test_local_refuses_a_name_that_no_stream_can_have(tmp_path: Path) -> None:
+    arguments = ("local", "--port", "0", "--redis-port", "0", "--stream", "pay ments")
+    assert "--stream 'pay ments'" in refused(streamproc(*arguments, cwd=tmp_path), 2)
+
+
 async def test_local_serves_until_interrupted_and_leaves_nothing(
     tmp_path: Path, embedded_redis: EmbeddedRedis
 ) -> None:
