@@ -13,7 +13,8 @@ from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.fanout import FanOutApi
 from streamproc.kinesis.fanout_reader import FanOutReader
 from streamproc.kinesis.quiet import QuietApi
-from streamproc.kinesis.reader import Reader, ShardReader
+from streamproc.kinesis.reader import ShardReader
+from streamproc.kinesis.reading import Reader
 from streamproc.kinesis.ticks import Ticks
 from streamproc.leases.lease import Lease
 from streamproc.position import Position

@@ -10,7 +10,7 @@ from typing import Final
 
 from streamproc.errors import Fenced, LeaseStoreError, StateLost, StateStoreError, StreamError
 from streamproc.kinesis.errors import FanOutUnavailableError
-from streamproc.kinesis.reader import Reader
+from streamproc.kinesis.reading import Reader
 from streamproc.leases.lease import Lease
 from streamproc.leases.shard_sync import child_leases
 from streamproc.leases.thread import CoordinatorThread

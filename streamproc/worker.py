@@ -22,7 +22,7 @@ from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.client import KinesisClient, open_kinesis
 from streamproc.kinesis.errors import KinesisError
-from streamproc.kinesis.reader import Reader
+from streamproc.kinesis.reading import Reader
 from streamproc.leases.lease import Lease, LeaseStore
 from streamproc.leases.pace import checkpoint_interval
 from streamproc.leases.statistics import LeaseStatistics

@@ -26,7 +26,7 @@ from streamproc.kinesis.errors import (
 from streamproc.kinesis.fanout import FanOutApi, PushedEvent, PushSubscription
 from streamproc.kinesis.polling import Mode, Sleep, backoff_delay
 from streamproc.kinesis.prefetch import Fetched, Prefetch
-from streamproc.kinesis.reader import Clock, ReaderStatistics
+from streamproc.kinesis.reading import Clock, ReaderStatistics
 from streamproc.kinesis.records import ChildShard, HashKeyRange
 from streamproc.position import Position
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from streamproc.kinesis.reader import ReaderStatistics
+from streamproc.kinesis.reading import ReaderStatistics
 from streamproc.observability.status import ShardStatus
 
 __all__ = ["ReaderTotals"]

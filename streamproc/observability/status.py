@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from streamproc.kinesis.reader import ReaderStatistics
+from streamproc.kinesis.reading import ReaderStatistics
 from streamproc.pipeline.statistics import ShardStatistics
 
 __all__ = ["LeaseStatus", "ShardStatus", "StatusSource", "WorkerStatus"]

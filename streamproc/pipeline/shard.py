@@ -13,7 +13,8 @@ import msgspec
 
 from streamproc.errors import Fenced
 from streamproc.kinesis.errors import ReaderClosedError
-from streamproc.kinesis.reader import Fetched, Reader, ReaderStatistics
+from streamproc.kinesis.prefetch import Fetched
+from streamproc.kinesis.reading import Reader, ReaderStatistics
 from streamproc.kinesis.records import ChildShard, hash_key
 from streamproc.leases.lease import Lease
 from streamproc.pipeline.batches import BatchPace

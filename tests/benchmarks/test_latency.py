@@ -8,13 +8,8 @@ import pytest
 from rich.console import Console
 
 from streamproc_benchmarks.figures import Bar
-from streamproc_benchmarks.latency import (
-    Capacity,
-    Latency,
-    LatencyRound,
-    latency_round,
-    print_latency,
-)
+from streamproc_benchmarks.latency import Capacity, Latency, LatencyRound, print_latency
+from streamproc_benchmarks.latency_run import latency_round
 from streamproc_benchmarks.measurement import Mark
 from streamproc_benchmarks.open_loop import Offered, ShardLoad
 from streamproc_benchmarks.progress import Consumed, DoneBatch

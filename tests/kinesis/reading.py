@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from streamproc.config import ReadConfig
 from streamproc.kinesis.budget import ByteBudget
-from streamproc.kinesis.reader import Fetched, ShardReader
+from streamproc.kinesis.prefetch import Fetched
+from streamproc.kinesis.reader import ShardReader
 from streamproc.kinesis.records import ChildShard, HashKeyRange
 from streamproc.position import TRIM_HORIZON, Position
 

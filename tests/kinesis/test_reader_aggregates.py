@@ -10,7 +10,7 @@ import pytest
 from streamproc.kinesis.errors import (
     ExpiredIteratorError,
 )
-from streamproc.kinesis.reader import Fetched
+from streamproc.kinesis.prefetch import Fetched
 from streamproc.kinesis.records import HashKeyRange, Record
 from streamproc.position import Position
 

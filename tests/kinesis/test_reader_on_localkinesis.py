@@ -13,7 +13,8 @@ from streamproc.errors import StreamError
 from streamproc.kinesis.api import PutEntry
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.client import KinesisClient, open_kinesis
-from streamproc.kinesis.reader import ReaderStatistics, ShardReader
+from streamproc.kinesis.reader import ShardReader
+from streamproc.kinesis.reading import ReaderStatistics
 from streamproc.kinesis.ticks import Ticks
 from streamproc.position import TRIM_HORIZON, Position
 from streamproc.testing import LocalKinesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from streamproc.kinesis.errors import ReaderClosedError
-from streamproc.kinesis.reader import Fetched
+from streamproc.kinesis.prefetch import Fetched
 from streamproc.kinesis.records import Record
 from streamproc.position import Position
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from streamproc.kinesis.polling import Mode
-from streamproc.kinesis.reader import ReaderStatistics
+from streamproc.kinesis.reading import ReaderStatistics
 from streamproc.observability.status import LeaseStatus, ShardStatus, WorkerStatus
 from streamproc.pipeline.statistics import ShardStatistics
 

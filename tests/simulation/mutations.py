@@ -10,7 +10,8 @@ from unittest import mock
 
 import msgspec
 
-from streamproc.kinesis.reader import Fetched, ShardReader
+from streamproc.kinesis.prefetch import Fetched
+from streamproc.kinesis.reader import ShardReader
 from streamproc.leases import assignment, coordinator, shard_sync
 from streamproc.leases.coordinator import LeaseCoordinator
 from streamproc.leases.lease import Lease

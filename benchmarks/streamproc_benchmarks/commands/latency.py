@@ -27,7 +27,8 @@ from streamproc_benchmarks.options import (
 if TYPE_CHECKING:
     from streamproc_benchmarks.consumer import ConsumerName
     from streamproc_benchmarks.environment import Environment
-    from streamproc_benchmarks.latency import Latency, LatencyPlan
+    from streamproc_benchmarks.latency import Latency
+    from streamproc_benchmarks.latency_run import LatencyPlan
 
 __all__ = ["latency", "latency_plan"]
 
@@ -81,7 +82,7 @@ def latency_plan(
         ConfigError: all of it would be warm-up.
     """
     from streamproc.settings import load_config
-    from streamproc_benchmarks.latency import LatencyPlan
+    from streamproc_benchmarks.latency_run import LatencyPlan
 
     if warm_up >= seconds:
         raise ConfigError(f"--warm-up {warm_up:g}: must be less than --seconds {seconds:g}")
@@ -103,7 +104,7 @@ async def _measure(
     plan: LatencyPlan, limit: float, settings: dict[str, Any]
 ) -> tuple[Environment, Latency]:
     from streamproc_benchmarks.environment import read_environment
-    from streamproc_benchmarks.latency import measure_latency
+    from streamproc_benchmarks.latency_run import measure_latency
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.runs import open_bench
 

@@ -28,7 +28,8 @@ from streamproc_benchmarks.options import (
 
 if TYPE_CHECKING:
     from streamproc_benchmarks.environment import Environment
-    from streamproc_benchmarks.latency import Latency, LatencyPlan
+    from streamproc_benchmarks.latency import Latency
+    from streamproc_benchmarks.latency_run import LatencyPlan
     from streamproc_benchmarks.throughput import Throughput
     from streamproc_benchmarks.throughput_run import ThroughputPlan
 
@@ -86,7 +87,7 @@ async def _measure(
     work: ThroughputPlan, wait: LatencyPlan, limit: float, settings: dict[str, Any]
 ) -> tuple[Environment, Throughput, Latency]:
     from streamproc_benchmarks.environment import read_environment
-    from streamproc_benchmarks.latency import measure_latency
+    from streamproc_benchmarks.latency_run import measure_latency
     from streamproc_benchmarks.pinning import choose_cores
     from streamproc_benchmarks.runs import open_bench
     from streamproc_benchmarks.throughput_run import measure_throughput
