@@ -133,7 +133,7 @@ def plan(
         rng: decides among equals, so that workers do not race for the same lease.
     """
     returning, let_go, free, live = [], [], [], []
-    for row in _active(leases):
+    for row in _active(leases, leases):
         if row.key in held:
             live.append(row)
         elif row.owner == me:
@@ -171,9 +171,8 @@ def next_expiry(
     scan interval of its last renewal.
     """
     times = []
-    for row in _active(leases):
-        if row.processor in (None, me):
-            continue
+    others = [row for row in leases if row.processor not in (None, me)]
+    for row in _active(others, leases):
         seen = observed[row.key]
         times.append(seen.since + config.duration)
         if seen.asked is not None:
@@ -186,11 +185,13 @@ def withdrawn(lease: Lease) -> Lease:
     return msgspec.structs.replace(lease, owner=lease.checkpoint_owner, checkpoint_owner=None)
 
 
-def _active(leases: Sequence[Lease]) -> list[Lease]:
+def _active(some: Sequence[Lease], leases: Sequence[Lease]) -> list[Lease]:
+    """Return those of some rows that can be processed, which all rows tell."""
+    unfinished = [row for row in some if not row.checkpoint.is_end]
+    if not any(row.parents for row in unfinished):
+        return unfinished
     rows = {lease.key: lease for lease in leases}
-    return [
-        row for row in leases if not row.is_finished and (not row.parents or startable(row, rows))
-    ]
+    return [row for row in unfinished if not row.parents or startable(row, rows)]
 
 
 def _age(row: Lease, observed: Mapping[str, Observed], now: float) -> float:

@@ -77,6 +77,8 @@ class LeaseKeeper:
         self._checkpoints = checkpoint_interval(config, metered=metered)
         self._held: dict[str, HeldLease] = {}
         self._noted: dict[str, tuple[Position, str | None]] = {}
+        # Before this time no lease can be over: writes move them on only.
+        self._none_over_before = math.inf
 
     def __len__(self) -> int:
         return len(self._held)
@@ -89,6 +91,7 @@ class LeaseKeeper:
     def add(self, lease: Lease, sent: float) -> None:
         """Keep a lease from now on; `sent` is when the take was sent, in monotonic seconds."""
         self._held[lease.key] = HeldLease(lease, sent)
+        self._none_over_before = min(self._none_over_before, sent + self._config.duration)
         self._tally.count("acquired")
         self._listener.lease_acquired(lease)
 
@@ -226,6 +229,10 @@ class LeaseKeeper:
         if self._roster is not None:
             over = now >= self._roster.renewed_at + duration
             return list(self._held.values()) if over else []
+        if now < self._none_over_before:
+            return []
+        oldest = min((held.written_at for held in self._held.values()), default=math.inf)
+        self._none_over_before = oldest + duration
         return [held for held in self._held.values() if now >= held.written_at + duration]
 
     def _due(self) -> list[HeldLease]:

@@ -91,6 +91,22 @@ class TestCreate:
             await store.create(msgspec.structs.replace(FRESH, key=f"{n}"))
         assert set(await rows(store)) == {f"{n}" for n in range(300)}
 
+    async def test_each_list_shows_what_others_did_since_the_last(self, open_group: Open) -> None:
+        """Also of rows that this store listed or wrote itself."""
+        mine, theirs = await open_group("group"), await open_group("group")
+        kept, changed, deleted = (msgspec.structs.replace(MINE, key=key) for key in "abc")
+        for row in (kept, changed, deleted):
+            await mine.create(row)
+        assert await rows(mine) == {"a": kept, "b": changed, "c": deleted}
+        again = renewed(changed)
+        assert await mine.replace(changed, again) == again
+        other = released(again)
+        assert await theirs.replace(again, other) == other
+        assert await theirs.delete(deleted)
+        added = msgspec.structs.replace(MINE, key="d")
+        await theirs.create(added)
+        assert await rows(mine) == {"a": kept, "b": other, "d": added}
+
     async def test_groups_are_apart(self, open_group: Open) -> None:
         one, other = await open_group("one"), await open_group("other")
         await one.create(MINE)

@@ -48,6 +48,16 @@ async def test_a_field_that_is_no_lease_is_passed_over(
         await store.aclose()
 
 
+async def test_a_lease_that_was_listed_and_then_broken_is_passed_over(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as client:
+        store = await open_store("g", {"url": redis_url})
+        await store.create(LEASE)
+        assert await store.list() == [LEASE]
+        await client.hset(KEY, LEASE.key, "nonsense")
+        assert await store.list() == []
+        await store.aclose()
+
+
 async def test_scripts_that_the_server_forgot_are_sent_again(redis_url: str) -> None:
     store = await open_store("g", {"url": redis_url})
     await store.create(LEASE)

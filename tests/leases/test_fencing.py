@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
-from streamproc.leases.lease import checkpointed, released, taken
-from streamproc.position import Position
+from streamproc.leases.keeper import LeaseKeeper
+from streamproc.leases.lease import Lease, checkpointed, released, taken
+from streamproc.leases.statistics import Tally
+from streamproc.leases.watched_store import WatchedStore
+from streamproc.position import TRIM_HORIZON, Position
+from streamproc_checkpoints.memory import MemoryLeaseStore
 from tests import virtual_time
 from tests.leases.fleet import CONFIG, LITTLE, Fleet, fleet_test, single_lease_test
 
@@ -124,3 +129,51 @@ async def test_a_deleted_lease_is_lost_and_not_recreated(fleet: Fleet) -> None:
     await fleet.until(lambda: worker.lost == ["shard-0"], CONFIG.duration / 2)
     await asyncio.sleep(20)
     assert await fleet.rows() == {}
+
+
+class Losses:
+    """A listener that notes when leases are lost."""
+
+    def __init__(self) -> None:
+        self.lost: dict[str, float] = {}
+
+    def lease_acquired(self, lease: Lease) -> None:
+        """Nothing is started."""
+
+    def lease_lost(self, key: str) -> None:
+        self.lost[key] = virtual_time.now()
+
+    def handover_requested(self, key: str) -> None:
+        """Nobody asks."""
+
+
+def test_each_lease_is_fenced_in_its_own_time_whatever_becomes_of_the_others() -> None:
+    async def main() -> None:
+        losses, tally = Losses(), Tally()
+        keeper = LeaseKeeper(
+            WatchedStore(MemoryLeaseStore(), "a", CONFIG.duration, tally),
+            "a",
+            CONFIG,
+            losses,
+            tally,
+            virtual_time.now,
+            asyncio.sleep,
+            Random(1),
+        )
+        began, pause = virtual_time.now(), CONFIG.duration / 3
+        fencing = asyncio.create_task(keeper.fence_loop())
+        taken_at = {f"shard-{n}": began + n * pause for n in range(6)}
+        for key, at in taken_at.items():
+            await asyncio.sleep(at - virtual_time.now())
+            keeper.add(Lease(key=key, owner="a", counter=1, checkpoint=TRIM_HORIZON), at)
+        # What was sent earlier may be told of later.
+        early = virtual_time.now() - CONFIG.duration / 2
+        keeper.add(Lease(key="early", owner="a", counter=1, checkpoint=TRIM_HORIZON), early)
+        await asyncio.sleep(2 * CONFIG.duration)
+        assert losses.lost.keys() == {*taken_at, "early"}
+        for key, at in (taken_at | {"early": early}).items():
+            late = losses.lost[key] - (at + CONFIG.duration)
+            assert 0 <= late <= CONFIG.duration / 20 + LITTLE, key
+        fencing.cancel()
+
+    virtual_time.run(main())
