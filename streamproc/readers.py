@@ -12,10 +12,9 @@ from streamproc.kinesis.api import KinesisApi
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.fanout import FanOutApi
 from streamproc.kinesis.fanout_reader import FanOutReader
-from streamproc.kinesis.quiet import QuietApi
+from streamproc.kinesis.quiet import QuietApi, QuietShards
 from streamproc.kinesis.reader import ShardReader
 from streamproc.kinesis.reading import Reader
-from streamproc.kinesis.ticks import Ticks
 from streamproc.leases.lease import Lease
 from streamproc.position import Position
 
@@ -56,7 +55,7 @@ class Readers:
         self._config = config
         self._clock = clock
         self._poll_until = clock()
-        self._quiet = None if quiet is None else (quiet, Ticks())
+        self._quiet = None if quiet is None else QuietShards(quiet)
 
     def open(self, lease: Lease, position: Position) -> Reader:
         """Return a reader of the lease's shard, to begin at `position`."""

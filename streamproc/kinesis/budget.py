@@ -97,22 +97,6 @@ class ByteBudget:
             return size
         return free if free > 0 and others == 0 else 0
 
-    def _takes_small(self, size: int) -> bool:
-        """Reserve a small size, where nothing stands against it; else leave it to the rules.
-
-        For an account that keeps and has reserved nothing: an idle shard's at each of its polls.
-        """
-        if not 0 < size <= self._small or self._queue or self._small_queue:
-            return False
-        used = self._kept + self._reserved + size
-        if used > self._capacity:
-            return False
-        self._reserved += size
-        self._reserved_small += size
-        if used > self._peak:
-            self._peak = used
-        return True
-
     def _queue_of(self, size: int) -> deque[_Request]:
         return self._small_queue if size <= self._small else self._queue
 
@@ -135,10 +119,6 @@ class ByteBudget:
                     else:
                         break
                 queue.popleft()
-
-    @property
-    def _is_waited_for(self) -> bool:
-        return bool(self._queue or self._small_queue)
 
     def _move(self, account: Account, *, reserved: int = 0, kept: int = 0) -> None:
         self._reserve_for(account, reserved)
@@ -204,7 +184,17 @@ class Account:
         if self._asking or self._reserved:
             raise RuntimeError("an account has one reservation at a time")
         budget = self._budget
-        if not self._kept and budget._takes_small(size):
+        used = budget._kept + budget._reserved + size
+        if (
+            0 < size <= budget._small
+            and used <= budget._capacity
+            and not (self._kept or budget._queue or budget._small_queue)
+        ):
+            # An idle shard's poll: nothing stands against it, whatever the rules.
+            budget._reserved += size
+            budget._reserved_small += size
+            if used > budget._peak:
+                budget._peak = used
             self._reserved = size
             return True
         size = max(1, min(size, budget._capacity))
@@ -226,12 +216,15 @@ class Account:
 
     def settle(self, actual: int) -> None:
         """Replace the reservation by the `actual` bytes that came; 0 if nothing did."""
-        budget = self._budget
+        budget, reserved = self._budget, self._reserved
         if actual:
-            budget._move(self, reserved=-self._reserved, kept=actual)
+            budget._move(self, reserved=-reserved, kept=actual)
         else:
-            budget._reserve_for(self, -self._reserved)
-        if budget._is_waited_for or self._blocked is not None:
+            budget._reserved -= reserved
+            if reserved <= budget._small:
+                budget._reserved_small -= reserved
+            self._reserved = 0
+        if budget._queue or budget._small_queue or self._blocked is not None:
             self._after_release()
 
     def release(self, size: int) -> None:

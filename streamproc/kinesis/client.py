@@ -35,7 +35,7 @@ from streamproc.kinesis.errors import (
 from streamproc.kinesis.fanout import FanOutApi
 from streamproc.kinesis.lineage import ShardInfo
 from streamproc.kinesis.polling import Sleep, backoff_delay
-from streamproc.kinesis.quiet import QuietApi
+from streamproc.kinesis.quiet import QuietApi, QuietCall
 from streamproc.kinesis.registration import registered_consumer
 from streamproc.position import Position
 
@@ -285,10 +285,8 @@ class _QuietCalls(QuietApi):
         self._direct = direct
         self._target = target
 
-    def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
-    ) -> bool:
-        return self._direct.ask_at_once(iterator, limit, done)
+    def ask_at_once(self, calls: Sequence[QuietCall]) -> int:
+        return self._direct.ask_at_once(calls)
 
     def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
         try:

@@ -16,7 +16,7 @@ from typing import Final
 
 import httptools
 
-__all__ = ["Answer", "ClosedUnansweredError", "Connection", "open_socket"]
+__all__ = ["Answer", "ClosedUnansweredError", "Connection", "Ended", "open_socket"]
 
 Answer = tuple[int, bytes]
 """Status and body."""
@@ -26,6 +26,10 @@ Answer = tuple[int, bytes]
 _CHUNK: Final = 256 * 1024
 # What a socket raises that has nothing, or, under TLS, nothing but a message of the protocol's own.
 _NOTHING_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+Ended = Callable[["Connection", Answer | OSError], None]
+"""Called with the connection of a call and what came of it; it must not raise."""
 
 
 class ClosedUnansweredError(ConnectionError):
@@ -40,54 +44,45 @@ class Connection:
     Args:
         opened: connected and non-blocking; TLS has shaken hands.
         selector: tells that there is something to receive; it is registered there until closed.
-        clock: monotonic seconds.
+        now: monotonic seconds.
 
     Attributes:
         is_open: whether it may be used for another call.
         is_answering: whether a part of an answer has come, and not yet all of it.
-        last_active: when it last sent or received, by `clock`.
+        is_busy: whether an answer is still to come.
+        last_active: when it last sent or received, in monotonic seconds.
     """
 
     __slots__ = (
         "_answer",
         "_body",
-        "_clock",
-        "_done",
+        "_ended",
         "_parser",
         "_received",
         "_selector",
         "_socket",
         "is_answering",
+        "is_busy",
         "is_open",
         "last_active",
     )
 
-    def __init__(
-        self,
-        opened: socket.socket,
-        selector: selectors.BaseSelector,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, opened: socket.socket, selector: selectors.BaseSelector, now: float) -> None:
         self.is_open = True
         self.is_answering = False
-        self.last_active = clock()
+        self.is_busy = False
+        self.last_active = now
         self._socket = opened
         self._selector = selector
-        self._clock = clock
         self._parser = httptools.HttpResponseParser(self)
-        self._done: Callable[[Answer | OSError], None] | None = None
+        self._ended: Ended = _nobody
         self._received: bytes | OSError | None = None
         self._body: list[bytes] = []
         self._answer: Answer | None = None
         selector.register(opened, selectors.EVENT_READ, self)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether an answer is still to come."""
-        return self._done is not None
-
-    def send(self, request: bytes, done: Callable[[Answer | OSError], None]) -> None:
-        """Send a request, and have `done` called with its answer or failure.
+    def send(self, request: bytes, ended: Ended, now: float) -> None:
+        """Send a request, and have `ended` called with its answer or failure.
 
         Raises:
             ClosedUnansweredError: it could not be sent, and the connection is closed.
@@ -101,8 +96,9 @@ class Connection:
             # One without a call under way has room for a request, unless its other end is dead.
             self._close()
             raise ClosedUnansweredError(f"the connection took {sent} of {len(request)} bytes")
-        self._done = done
-        self.last_active = self._clock()
+        self._ended = ended
+        self.is_busy = True
+        self.last_active = now
 
     def receive(self) -> None:
         """Take what the socket has; `parse` says what came of it."""
@@ -113,7 +109,7 @@ class Connection:
         except OSError as error:
             self._received = error
 
-    def parse(self) -> None:
+    def parse(self, now: float) -> None:
         """Go through what was received, and hand over the answer that it completes."""
         received, self._received = self._received, None
         if received is None or not self.is_open:
@@ -121,23 +117,23 @@ class Connection:
         if not received or isinstance(received, OSError):
             self._lost(received or "closed")
             return
-        if self._done is None:
+        if not self.is_busy:
             self._close()  # Nobody has asked: what follows cannot be trusted.
             return
-        self.last_active = self._clock()
+        self.last_active = now
         self.is_answering = True
         try:
             self._parser.feed_data(received)
         except httptools.HttpParserError as error:
             self.abort(ConnectionAbortedError(f"not HTTP/1.1: {error}"))
             return
-        answer, done = self._answer, self._done
+        answer = self._answer
         if answer is not None:
-            self.is_answering = False
-            self._answer = self._done = None
-            done(answer)
+            self.is_answering = self.is_busy = False
+            self._answer = None
+            self._ended(self, answer)
 
-    def read_on(self) -> None:
+    def read_on(self, now: float) -> None:
         """Take what has come of an answer that began, up to its end.
 
         A page of records comes in dozens of chunks. Were each left to a turn of the loop of its
@@ -147,14 +143,14 @@ class Connection:
             self.receive()
             if self._received is None:
                 return
-            self.parse()
+            self.parse(now)
 
     def abort(self, why: OSError) -> None:
         """Close at once; a call under way fails with `why`."""
         self._close()
-        if self._done is not None:
-            done, self._done = self._done, None
-            done(why)
+        if self.is_busy:
+            self.is_busy = False
+            self._ended(self, why)
 
     def _lost(self, how: OSError | str) -> None:
         if self.is_answering:
@@ -190,6 +186,10 @@ class Connection:
             self._close()
         self._answer = (status, b"".join(self._body))
         self._body.clear()
+
+
+def _nobody(connection: Connection, outcome: Answer | OSError) -> None:
+    raise AssertionError("no call was made on this connection")
 
 
 async def open_socket(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final
 
 import botocore.exceptions as boto
@@ -21,6 +21,7 @@ from botocore.utils import get_environ_proxies
 from streamproc.kinesis.codec import GetRecordsResult, decode_get_records
 from streamproc.kinesis.connection import Answer
 from streamproc.kinesis.errors import client_error
+from streamproc.kinesis.quiet import QuietCall
 from streamproc.kinesis.sigv4 import Credentials, Signer
 from streamproc.kinesis.transport import HttpPool
 
@@ -72,22 +73,23 @@ class DirectGetRecords:
             frozen = self._frozen  # The one that the signer knows.
         self._frozen, self._frozen_until = frozen, now + _FROZEN_S
         try:
-            answer = await self._pool.post(self._request(frozen, iterator, limit, now))
+            body = _encode(_Request(iterator, limit))
+            answer = await self._pool.post(self._signer.request(frozen, body, now))
         except OSError as error:
             raise self._translated(error) from error
         return _decoded(answer)
 
-    def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
-    ) -> bool:
-        """Send the same call without waiting for anything; see `HttpPool.post_at_once`.
+    def ask_at_once(self, calls: Sequence[QuietCall]) -> int:
+        """Send the same calls without waiting for anything; see `HttpPool.post_at_once`.
 
-        Credentials are those of a `call` within the last minute; False if there was none.
+        Credentials are those of a `call` within the last minute; nothing is sent if there was none.
         """
         now = time.time()
         if self._frozen is None or now >= self._frozen_until:
-            return False
-        return self._pool.post_at_once(self._request(self._frozen, iterator, limit, now), done)
+            return 0
+        bodies = [_encode(_Request(iterator, limit)) for iterator, limit, _ in calls]
+        requests = self._signer.requests(self._frozen, bodies, now)
+        return self._pool.post_at_once(requests, [done for _, _, done in calls])
 
     def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
         """Return what came of `ask_at_once`; raises what `call` does."""
@@ -98,9 +100,6 @@ class DirectGetRecords:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
-
-    def _request(self, frozen: Credentials, iterator: str, limit: int, now: float) -> bytes:
-        return self._signer.request(frozen, _encode(_Request(iterator, limit)), now)
 
     def _translated(self, error: OSError) -> boto.BotoCoreError:
         if isinstance(error, ssl.SSLCertVerificationError):

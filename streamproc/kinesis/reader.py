@@ -36,10 +36,9 @@ from streamproc.kinesis.polling import (
     next_delay,
 )
 from streamproc.kinesis.prefetch import Fetched, Prefetch
-from streamproc.kinesis.quiet import Quiet, QuietApi
+from streamproc.kinesis.quiet import Quiet, QuietShards
 from streamproc.kinesis.reading import Clock, ReaderStatistics
 from streamproc.kinesis.records import HashKeyRange
-from streamproc.kinesis.ticks import Ticks
 from streamproc.position import Position
 
 __all__ = ["ShardReader"]
@@ -93,7 +92,7 @@ class ShardReader:
         clock: Clock | None = None,
         wall_clock: Clock = time.time,
         sleep: Sleep = asyncio.sleep,
-        quiet: tuple[QuietApi, Ticks] | None = None,
+        quiet: QuietShards | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._api = api
@@ -240,7 +239,7 @@ class ShardReader:
         """
         if self._quiet is not None and self._pace.mode is Mode.IDLE:
             self._prefetch.settle(0)
-            result = await self._until_news(*self._quiet, iterator)
+            result = await self._until_news(self._quiet, iterator)
             if result is not None or self._iterator is None or self._prefetch.is_closed:
                 return result
             iterator = self._iterator
@@ -262,12 +261,9 @@ class ShardReader:
             return most
         return min(most, self._allowance.records(least_interval(self._config), self._data_bytes))
 
-    async def _until_news(
-        self, api: QuietApi, ticks: Ticks, iterator: str
-    ) -> GetRecordsResult | None:
+    async def _until_news(self, shards: QuietShards, iterator: str) -> GetRecordsResult | None:
         stretch = self._stretch = Quiet(
-            api,
-            ticks,
+            shards,
             self._prefetch.account,
             interval=max(least_interval(self._config), self._config.idle_poll_interval),
             limit=self._most_records(),

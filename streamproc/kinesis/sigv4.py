@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -72,13 +73,18 @@ class Signer:
 
     def request(self, credentials: Credentials, body: bytes, now: float) -> bytes:
         """Return a whole HTTP/1.1 request; see `headers`."""
+        return self.requests(credentials, [body], now)[0]
+
+    def requests(
+        self, credentials: Credentials, bodies: Sequence[bytes], now: float
+    ) -> list[bytes]:
+        """Return a whole HTTP/1.1 request for each body."""
         second = self._second_of(credentials, now)
-        return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
-            second.head,
-            second.signature(body),
-            len(body),
-            body,
-        )
+        head = second.head
+        return [
+            b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (head, signature, len(body), body)
+            for body, signature in zip(bodies, second.signatures(bodies), strict=True)
+        ]
 
     def headers(self, credentials: Credentials, body: bytes, now: float) -> list[tuple[str, str]]:
         """Return all headers of a request, by name and value.
@@ -89,7 +95,7 @@ class Signer:
             now: seconds since the epoch; AWS takes five minutes' difference from its own.
         """
         second = self._second_of(credentials, now)
-        authorization = second.authorization + second.signature(body)
+        authorization = second.authorization + second.signatures([body])[0]
         return [
             *second.headers,
             ("Authorization", authorization.decode()),
@@ -168,11 +174,14 @@ class _Second:
         self._canonical = canonical
         self._code = code
 
-    def signature(self, body: bytes) -> bytes:
-        """Return the signature of a request with that body, in hexadecimal."""
-        canonical = self._canonical.copy()
-        canonical.update(sha256(body).hexdigest().encode())
-        return self._code.of(canonical.hexdigest().encode())
+    def signatures(self, bodies: Sequence[bytes]) -> list[bytes]:
+        """Return the signature of a request with each of the bodies, in hexadecimal."""
+        begun, code, signatures = self._canonical.copy, self._code.of, []
+        for body in bodies:
+            canonical = begun()
+            canonical.update(sha256(body).hexdigest().encode())
+            signatures.append(code(canonical.hexdigest().encode()))
+        return signatures
 
 
 class _Hmac:

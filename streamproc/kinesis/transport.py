@@ -12,8 +12,7 @@ import contextlib
 import selectors
 import ssl
 from collections import deque
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -63,7 +62,7 @@ class HttpPool:
         self._awaited = 0
         # Calls sent at once: to be sent, and under way.
         self._outbox: list[tuple[Connection, bytes, Done]] = []
-        self._unanswered: set[Connection] = set()
+        self._unanswered: dict[Connection, Done] = {}
         self._looker: asyncio.TimerHandle | None = None
 
     async def post(self, request: bytes) -> Answer:
@@ -88,44 +87,53 @@ class HttpPool:
                 self._put_back(connection)
             self._give_turn()
 
-    def post_at_once(self, request: bytes, done: Done) -> bool:
-        """Send a request as `post` does, and have `done` called with its answer or failure.
+    def post_at_once(self, requests: Sequence[bytes], dones: Sequence[Done]) -> int:
+        """Send requests as `post` does, and have each one's `done` called with what came of it.
 
         What is asked at one turn of the loop is sent together, and answers are looked for together,
         every `LOOK_S`. A connection that the other side has closed is not replaced here. `done`
         must not raise.
 
+        Args:
+            requests: whole requests.
+            dones: for each of them, whom to call with its answer or failure.
+
         Returns:
-            False, and nothing is sent, when no kept connection is free or calls wait for a turn.
+            How many are sent, from the first on; for the others no kept connection is free, or
+            calls wait for a turn.
         """
         if self._closed or self._calls >= self._limit:
-            return False
+            return 0
         if self._looker is None and not self._outbox:
             self._look()  # Some may have been closed since the last one.
-        connection = self._kept()
-        if connection is None:
-            return False
-        self._calls += 1
         if not self._outbox:
             self._loop.call_soon(self._send_all)
-        self._outbox.append((connection, request, done))
-        return True
+        taken = 0
+        for request, done in zip(requests, dones, strict=True):
+            connection = self._kept() if self._calls < self._limit else None
+            if connection is None:
+                break
+            self._calls += 1
+            taken += 1
+            self._outbox.append((connection, request, done))
+        return taken
 
     def _send_all(self) -> None:
         outbox, self._outbox = self._outbox, []
+        now, ended, unanswered = self._loop.time(), self._end, self._unanswered
         for connection, request, done in outbox:
+            unanswered[connection] = done
             try:
-                connection.send(request, partial(self._end, connection, done))
+                connection.send(request, ended, now)
             except ClosedUnansweredError as error:
-                self._end(connection, done, error)
-            else:
-                self._unanswered.add(connection)
+                self._end(connection, error)
         if not self._awaited:
             self._watch(False)
         if self._unanswered and self._looker is None:
             self._looker = self._loop.call_later(LOOK_S, self._look_on)
 
-    def _end(self, connection: Connection, done: Done, outcome: Answer | OSError) -> None:
+    def _end(self, connection: Connection, outcome: Answer | OSError) -> None:
+        done = self._unanswered.pop(connection)
         if connection.is_open:
             self._free.append(connection)
         if self._waiting:
@@ -150,11 +158,11 @@ class HttpPool:
     async def _exchange(self, connection: Connection, request: bytes) -> Answer:
         answer: asyncio.Future[Answer | OSError] = self._loop.create_future()
 
-        def settle(outcome: Answer | OSError) -> None:
+        def settle(_: Connection, outcome: Answer | OSError) -> None:
             if not answer.done():
                 answer.set_result(outcome)
 
-        connection.send(request, settle)
+        connection.send(request, settle, self._loop.time())
         self._watch(True)
         self._awaited += 1
         try:
@@ -183,8 +191,7 @@ class HttpPool:
 
         Their sockets are tried without asking which of them have something: most do.
         """
-        self._take_in(self._unanswered)
-        self._unanswered = {each for each in self._unanswered if each.is_busy}
+        self._take_in(list(self._unanswered))
         again = bool(self._unanswered)
         self._looker = self._loop.call_later(LOOK_S, self._look_on) if again else None
 
@@ -193,10 +200,11 @@ class HttpPool:
         # one connection is then still in the caches for the others.
         for connection in connections:
             connection.receive()
+        now = self._loop.time()
         for connection in connections:
-            connection.parse()
+            connection.parse(now)
             if connection.is_answering:
-                connection.read_on()
+                connection.read_on(now)
                 self._watch(True)  # The rest of a long answer is not to wait for looks.
 
     async def _take_turn(self) -> None:
@@ -243,7 +251,7 @@ class HttpPool:
         if self._closed:
             opened.close()
             raise ConnectionAbortedError("the client was closed")
-        connection = Connection(opened, self._selector, self._loop.time)
+        connection = Connection(opened, self._selector, self._loop.time())
         self._connections.add(connection)
         return connection
 

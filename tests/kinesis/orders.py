@@ -29,5 +29,5 @@ async def put(client: KinesisClient, count: int) -> list[str]:
 
 async def ask_at_once(quiet: QuietApi, iterator: str) -> GetRecordsResult:
     answers: asyncio.Queue[Answer | OSError] = asyncio.Queue()
-    assert quiet.ask_at_once(iterator, 10, answers.put_nowait)
+    assert quiet.ask_at_once([(iterator, 10, answers.put_nowait)])
     return quiet.read_answer(await answers.get())

@@ -32,7 +32,9 @@ async def test_a_call_made_at_once_brings_what_another_does(client: KinesisClien
     if client.quiet is None:
         assert client._direct is None, "aiobotocore knows coroutines only"
         return
-    assert not client.quiet.ask_at_once(iterator, 10, print), "no connection, no credentials yet"
+    assert not client.quiet.ask_at_once([(iterator, 10, print)]), (
+        "no connection, no credentials yet"
+    )
     usual = await client.get_records(iterator, 10)
     assert (await ask_at_once(client.quiet, iterator)).records == usual.records
 
@@ -48,7 +50,7 @@ async def test_credentials_are_asked_for_again_after_a_minute(
         await ask_at_once(client.quiet, iterator)
         later = time.time() + 61
         monkeypatch.setattr(time, "time", lambda: later)
-        assert not client.quiet.ask_at_once(iterator, 10, print)
+        assert not client.quiet.ask_at_once([(iterator, 10, print)])
         await client.get_records(iterator, 10)
         await ask_at_once(client.quiet, iterator)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -24,10 +26,10 @@ from streamproc.kinesis.errors import (
     TransientError,
 )
 from streamproc.kinesis.polling import Mode
-from streamproc.kinesis.quiet import Quiet
+from streamproc.kinesis.quiet import Quiet, QuietCall, QuietShards
 from streamproc.kinesis.reader import ShardReader
 from streamproc.kinesis.records import ChildShard, HashKeyRange
-from streamproc.kinesis.ticks import GRID_S, Ticks
+from streamproc.kinesis.ticks import GRID_S
 from streamproc.position import TRIM_HORIZON, Position
 from tests import virtual_time
 
@@ -48,26 +50,28 @@ class Calls:
 
     Attributes:
         asked: how many calls were made this way.
-        refusing: whether calls would have to wait for something.
+        room: how many calls more need not wait for something.
     """
 
     def __init__(self, kinesis: FakeKinesis) -> None:
         self.asked = 0
-        self.refusing = False
-        self._kinesis = kinesis
+        self.room = math.inf
+        self.kinesis = kinesis
         self._tasks: dict[int, asyncio.Task[GetRecordsResult]] = {}
 
-    def ask_at_once(
-        self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
-    ) -> bool:
-        if self.refusing:
-            return False
-        self.asked += 1
-        number = self.asked
-        task = asyncio.ensure_future(self._kinesis.get_records(iterator, limit))
-        self._tasks[number] = task
-        task.add_done_callback(lambda _: done((number, b"")))
-        return True
+    def ask_at_once(self, calls: Sequence[QuietCall]) -> int:
+        taken = int(min(len(calls), self.room))
+        self.room -= taken
+        for iterator, limit, done in calls[:taken]:
+            self.asked += 1
+            task = asyncio.ensure_future(self.kinesis.get_records(iterator, limit))
+            self._tasks[self.asked] = task
+            task.add_done_callback(partial(self._tell, done, self.asked))
+        return taken
+
+    @staticmethod
+    def _tell(done: Callable[[Answer | OSError], None], number: int, _: object) -> None:
+        done((number, b""))
 
     def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
         assert not isinstance(outcome, OSError)
@@ -77,9 +81,14 @@ class Calls:
 class Rig:
     """A reader of an empty shard that has turned quiet, in virtual time."""
 
-    def __init__(self, budget: ByteBudget | None = None, ticks: Ticks | None = None) -> None:
-        self.kinesis = FakeKinesis(LoopTime())
-        self.calls = Calls(self.kinesis)
+    def __init__(
+        self, budget: ByteBudget | None = None, among: tuple[Calls, QuietShards] | None = None
+    ) -> None:
+        if among is None:
+            calls = Calls(FakeKinesis(LoopTime()))
+            among = calls, QuietShards(calls)
+        self.calls, shards = among
+        self.kinesis = self.calls.kinesis
         self.budget = budget or ByteBudget(1_000_000)
         self.reader = ShardReader(
             self.kinesis,
@@ -88,7 +97,7 @@ class Rig:
             self.budget,
             CONFIG,
             rng=random.Random(1),
-            quiet=(self.calls, ticks or Ticks()),
+            quiet=shards,
         )
         self.task = asyncio.create_task(self.reader.run())
         self.seen: list[str] = []
@@ -232,7 +241,7 @@ async def test_closing_ends_the_stretch_at_once(rig: Rig) -> None:
 
 @quietly
 async def test_calls_that_would_have_to_wait_are_made_the_ordinary_way(rig: Rig) -> None:
-    rig.calls.refusing = True
+    rig.calls.room = 0
     asked, calls = rig.calls.asked, len(rig.kinesis.calls)
     await asyncio.sleep(5 * CONFIG.idle_poll_interval)
     assert rig.calls.asked == asked
@@ -257,20 +266,46 @@ async def test_without_room_in_the_budget_a_poll_waits_for_it(rig: Rig) -> None:
 
 def test_quiet_shards_wait_for_few_instants_and_hold_no_room_meanwhile() -> None:
     async def main() -> None:
-        budget, ticks = ByteBudget(100_000_000), Ticks()
-        rigs = [Rig(budget, ticks) for _ in range(300)]
+        budget, calls = ByteBudget(100_000_000), Calls(FakeKinesis(LoopTime()))
+        shards = QuietShards(calls)
+        rigs = [Rig(budget, (calls, shards)) for _ in range(300)]
         for rig in rigs[:3]:
             await rig.turn_quiet()
-        assert budget.statistics().reserved == 0, "nothing is reserved between polls"
         # From between two instants, so that each poll is clearly before or after.
         await asyncio.sleep(GRID_S * 1.5 - virtual_time.now() % GRID_S)
+        assert budget.statistics().reserved == 0, "nothing is reserved between polls"
         began = virtual_time.now()
+        before = [rig.reader.statistics().calls for rig in rigs]
         await asyncio.sleep(CONFIG.idle_poll_interval)
-        instants = {call for rig in rigs for call in rig.kinesis.calls if call > began}
-        assert [sum(call > began for call in rig.kinesis.calls) for rig in rigs] == [1] * 300
+        instants = {call for call in calls.kinesis.calls if call > began}
+        polls = [rig.reader.statistics().calls for rig in rigs]
+        assert [after - earlier for earlier, after in zip(before, polls, strict=True)] == [1] * 300
         assert len(instants) <= CONFIG.idle_poll_interval / GRID_S + 1
         for rig in rigs:
             await rig.end()
+
+    virtual_time.run(main())
+
+
+def test_of_shards_that_are_due_together_only_those_without_room_wait() -> None:
+    async def main() -> None:
+        budget, calls = ByteBudget(100_000_000), Calls(FakeKinesis(LoopTime()))
+        shards = QuietShards(calls)
+        rigs = [Rig(budget, (calls, shards)) for _ in range(10)]
+        await rigs[0].turn_quiet()
+        await asyncio.sleep(GRID_S * 1.5 - virtual_time.now() % GRID_S)
+        before, asked = [rig.reader.statistics().calls for rig in rigs], calls.asked
+        calls.room = 4
+        await asyncio.sleep(CONFIG.idle_poll_interval)
+        assert calls.asked == asked + 4
+        calls.room = math.inf
+        polls = [rig.reader.statistics().calls for rig in rigs]
+        assert [after - earlier for earlier, after in zip(before, polls, strict=True)] == [1] * 10
+        calls.kinesis.records.append(record(1))
+        for rig in rigs:
+            assert await rig.take(1) == ["1"]
+            await rig.end()
+        assert budget.statistics().reserved == budget.statistics().kept == 0
 
     virtual_time.run(main())
 
@@ -300,7 +335,7 @@ def test_whatever_happens_every_record_comes_in_order(
                     await rig.reader.rewind(Position(rig.seen[-1]) if rig.seen else TRIM_HORIZON)
                     rewound = True
                 case "refuse":
-                    rig.calls.refusing = not rig.calls.refusing
+                    rig.calls.room = math.inf if rig.calls.room == 0 else 0
             await asyncio.sleep(pause)
             await rig.take(len(rig.kinesis.records) if step == "put" else len(rig.seen))
         expected = [each.sequence_number for each in rig.kinesis.records]
@@ -319,12 +354,11 @@ def test_each_poll_goes_on_from_the_answer_before() -> None:
         def __init__(self) -> None:
             self.iterators: list[str] = []
 
-        def ask_at_once(
-            self, iterator: str, limit: int, done: Callable[[Answer | OSError], None]
-        ) -> bool:
-            self.iterators.append(iterator)
-            asyncio.get_running_loop().call_soon(done, (200, b""))
-            return True
+        def ask_at_once(self, calls: Sequence[QuietCall]) -> int:
+            for iterator, _, done in calls:
+                self.iterators.append(iterator)
+                asyncio.get_running_loop().call_soon(done, (200, b""))
+            return len(calls)
 
         def read_answer(self, outcome: Answer | OSError) -> GetRecordsResult:
             return GetRecordsResult(
@@ -334,8 +368,7 @@ def test_each_poll_goes_on_from_the_answer_before() -> None:
     async def main() -> None:
         calls = Numbered()
         quiet = Quiet(
-            calls,
-            Ticks(),
+            QuietShards(calls),
             ByteBudget(1_000).open(),
             interval=1.0,
             limit=10,

@@ -13,9 +13,9 @@ from streamproc.errors import StreamError
 from streamproc.kinesis.api import PutEntry
 from streamproc.kinesis.budget import ByteBudget
 from streamproc.kinesis.client import KinesisClient, open_kinesis
+from streamproc.kinesis.quiet import QuietShards
 from streamproc.kinesis.reader import ShardReader
 from streamproc.kinesis.reading import ReaderStatistics
-from streamproc.kinesis.ticks import Ticks
 from streamproc.position import TRIM_HORIZON, Position
 from streamproc.testing import LocalKinesis
 
@@ -82,7 +82,7 @@ def reader_of(
         ByteBudget(budget),
         QUICK,
         sleep=no_time,
-        quiet=(client.quiet, Ticks(0.001)),
+        quiet=QuietShards(client.quiet, 0.001),
     )
 
 

@@ -8,9 +8,9 @@ import ipaddress
 import selectors
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -247,21 +247,21 @@ async def test_closing_the_pool_ends_calls_that_were_to_be_sent() -> None:
     async with serving(answering(OK)) as server, pooled(server.url) as pool:
         done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         await pool.post(REQUEST)
-        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert pool.post_at_once([REQUEST], [done.put_nowait])
         pool.close()
         assert isinstance(await done.get(), ConnectionError)
-        assert not pool.post_at_once(REQUEST, done.put_nowait)
+        assert not pool.post_at_once([REQUEST], [done.put_nowait])
 
 
 async def test_a_request_is_sent_at_once_on_a_kept_connection_that_is_free() -> None:
     async with serving(answering(OK)) as server, pooled(server.url, limit=2) as pool:
         answers: asyncio.Queue[Answer | OSError] = asyncio.Queue()
-        assert not pool.post_at_once(REQUEST, answers.put_nowait), "there is no connection yet"
+        assert not pool.post_at_once([REQUEST], [answers.put_nowait]), "there is no connection yet"
         await pool.post(REQUEST)
-        assert pool.post_at_once(REQUEST, answers.put_nowait)
-        assert not pool.post_at_once(REQUEST, answers.put_nowait), "the only one is in use"
+        assert pool.post_at_once([REQUEST], [answers.put_nowait])
+        assert not pool.post_at_once([REQUEST], [answers.put_nowait]), "the only one is in use"
         assert await answers.get() == (200, b"yes")
-        assert pool.post_at_once(REQUEST, answers.put_nowait), "it is free again"
+        assert pool.post_at_once([REQUEST], [answers.put_nowait]), "it is free again"
         await answers.get()
         assert server.connections == 1
         assert answers.empty()
@@ -271,11 +271,63 @@ async def test_calls_sent_at_once_count_against_the_limit() -> None:
     async with serving(answering(OK)) as server, pooled(server.url, limit=2) as pool:
         done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         await asyncio.gather(pool.post(REQUEST), pool.post(REQUEST))
-        assert pool.post_at_once(REQUEST, done.put_nowait)
-        assert pool.post_at_once(REQUEST, done.put_nowait)
-        assert not pool.post_at_once(REQUEST, done.put_nowait)
+        assert pool.post_at_once([REQUEST], [done.put_nowait])
+        assert pool.post_at_once([REQUEST], [done.put_nowait])
+        assert not pool.post_at_once([REQUEST], [done.put_nowait])
         assert await pool.post(REQUEST) == (200, b"yes"), "it gets the turn of one that is done"
         assert server.connections <= 2
+
+
+async def test_of_many_calls_those_that_have_a_connection_are_sent() -> None:
+    async with serving(answering(OK)) as server, pooled(server.url, limit=3) as pool:
+        await asyncio.gather(*[pool.post(REQUEST) for _ in range(3)])
+        answers: asyncio.Queue[tuple[int, Answer | OSError]] = asyncio.Queue()
+        dones = [partial(_tell, answers, n) for n in range(5)]
+        assert pool.post_at_once([REQUEST] * 5, dones) == 3, "the others would have to wait"
+        assert pool.post_at_once([], []) == 0
+        told = [await answers.get() for _ in range(3)]
+        assert sorted(told, key=lambda each: each[0]) == [(n, (200, b"yes")) for n in range(3)]
+        assert answers.empty()
+        assert server.connections == 3
+
+
+def _tell(
+    told: asyncio.Queue[tuple[int, Answer | OSError]], n: int, what: Answer | OSError
+) -> None:
+    told.put_nowait((n, what))
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+async def test_calls_sent_together_each_have_their_own_outcome(
+    secured: bool, tmp_path: Path
+) -> None:
+    """Whatever the others' are: refused, cut off, no HTTP, never there, in pieces."""
+    refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 4\r\n\r\noops"
+    answers = [OK, refused, OK[:-1], b"this is no HTTP\r\n\r\n", b"", OK]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(OK)
+        request = await request_of(reader)
+        answer = answers[int(request[-1:])]
+        for at in range(0, len(answer), 20):
+            writer.write(answer[at : at + 20])
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        writer.close()
+
+    theirs, trusting = tls_of_both_sides(tmp_path) if secured else (None, None)
+    async with serving(talk, theirs) as server, pooled(server.url, tls=trusting) as pool:
+        await asyncio.gather(*[pool.post(REQUEST) for _ in answers])
+        told: asyncio.Queue[tuple[int, Answer | OSError]] = asyncio.Queue()
+        requests = [REQUEST[:-1] + b"%d" % n for n in range(len(answers))]
+        dones = [partial(_tell, told, n) for n in range(len(answers))]
+        assert pool.post_at_once(requests, dones) == len(answers)
+        async with asyncio.timeout(5):
+            outcomes = dict([await told.get() for _ in answers])
+        assert outcomes[0] == outcomes[5] == (200, b"yes")
+        assert outcomes[1] == (400, b"oops")
+        assert all(isinstance(outcomes[n], ConnectionError) for n in (2, 3, 4))
 
 
 async def test_a_call_sent_at_once_tells_of_its_failure() -> None:
@@ -291,10 +343,10 @@ async def test_a_call_sent_at_once_tells_of_its_failure() -> None:
     async with serving(once) as server, pooled(server.url) as pool:
         done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         await pool.post(REQUEST)
-        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert pool.post_at_once([REQUEST], [done.put_nowait])
         await asked.wait()
         assert isinstance(await done.get(), ConnectionError)
-        assert not pool.post_at_once(REQUEST, done.put_nowait), "the connection is gone"
+        assert not pool.post_at_once([REQUEST], [done.put_nowait]), "the connection is gone"
 
 
 async def test_awaited_calls_and_others_use_the_same_connections() -> None:
@@ -303,7 +355,7 @@ async def test_awaited_calls_and_others_use_the_same_connections() -> None:
         await asyncio.gather(*[pool.post(REQUEST) for _ in range(4)])
         async with asyncio.timeout(5):
             for turn in range(20):
-                assert all(pool.post_at_once(REQUEST, done.put_nowait) for _ in range(3))
+                assert all(pool.post_at_once([REQUEST], [done.put_nowait]) for _ in range(3))
                 if turn % 2:
                     assert await pool.post(REQUEST) == (200, b"yes")
                 assert [await done.get() for _ in range(3)] == [(200, b"yes")] * 3
@@ -314,11 +366,11 @@ async def test_nothing_is_sent_at_once_on_a_connection_that_was_closed_meanwhile
     async with serving(answering(OK)) as server, pooled(server.url) as pool:
         done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
         await pool.post(REQUEST)
-        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert pool.post_at_once([REQUEST], [done.put_nowait])
         await done.get()
         server.hang_up()
         await server.gone()
-        assert not pool.post_at_once(REQUEST, done.put_nowait)
+        assert not pool.post_at_once([REQUEST], [done.put_nowait])
 
 
 def self_signed(directory: Path) -> Path:
@@ -365,7 +417,7 @@ async def test_tls_is_spoken_with_whom_is_trusted_and_nobody_else(tmp_path: Path
         async with pooled(server.url, tls=trusting) as pool:
             assert await pool.post(REQUEST) == (200, b"yes")
             done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
-            assert pool.post_at_once(REQUEST, done.put_nowait)
+            assert pool.post_at_once([REQUEST], [done.put_nowait])
             assert await done.get() == (200, b"yes")
             assert server.connections == 1
         async with pooled(server.url, tls=ssl.create_default_context()) as pool:
@@ -387,7 +439,7 @@ async def test_a_long_answer_does_not_wait_for_a_look_at_each_piece(
     ):
         await pool.post(REQUEST)
         done: asyncio.Queue[Answer | OSError] = asyncio.Queue()
-        assert pool.post_at_once(REQUEST, done.put_nowait)
+        assert pool.post_at_once([REQUEST], [done.put_nowait])
         assert await done.get() == (200, bytes(10_000_000))
         assert server.connections == 1
 
@@ -400,15 +452,15 @@ async def test_what_has_come_of_a_long_answer_is_taken_at_one_turn(
     answers: list[Answer | OSError] = []
     with theirs, selectors.DefaultSelector() as selector:
         ours.setblocking(False)
-        asking = Connection(ours, selector, time.monotonic)
-        asking.send(REQUEST, answers.append)
+        asking = Connection(ours, selector, 0.0)
+        asking.send(REQUEST, lambda _, outcome: answers.append(outcome), 1.0)
         body = b"x" * 20_000
         theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-1])
         asking.receive()
-        asking.parse()
-        asking.read_on()
+        asking.parse(2.0)
+        asking.read_on(3.0)
         assert (answers, asking.is_answering) == ([], True)
         theirs.sendall(body[-1:])
-        asking.read_on()
+        asking.read_on(3.0)
         assert answers == [(200, body)]
         asking.abort(ConnectionAbortedError("done"))
