@@ -20,6 +20,7 @@ from streamproc_benchmarks.open_loop import OpenLoop
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
 from streamproc_benchmarks.server import redis_version
+from streamproc_benchmarks.sockets import socket_directory
 from streamproc_benchmarks.stage import Stage, StageError, beside, open_stage
 
 __all__ = ["EVENTS", "EventName", "Round", "RoundDone", "RoundSpec"]
@@ -201,7 +202,9 @@ async def _round(spec: RoundSpec, directory: Path) -> Round:
 
 
 async def _play(spec: RoundSpec) -> None:
-    with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="streamproc-bench-", dir=socket_directory()
+    ) as directory:
         found = await _round(spec, Path(directory))
     await asyncio.to_thread(Path(spec.result).write_bytes, msgspec.msgpack.encode(found))
     announce(RoundDone(spec.event))

@@ -27,6 +27,7 @@ from streamproc_benchmarks.open_loop import OpenLoop
 from streamproc_benchmarks.pinning import pin
 from streamproc_benchmarks.processes import announce
 from streamproc_benchmarks.server import redis_version
+from streamproc_benchmarks.sockets import socket_directory
 from streamproc_benchmarks.stage import Stage, StageError, StageWorker, beside, open_stage
 
 __all__ = [
@@ -196,7 +197,9 @@ class _Watch:
 
 @contextlib.asynccontextmanager
 async def _one_worker(spec: SoakSpec, **processor: Any) -> AsyncIterator[tuple[Stage, StageWorker]]:
-    with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="streamproc-bench-", dir=socket_directory()
+    ) as directory:
         async with open_stage(
             Path(directory), spec.shards, spec.worker_core, spec.settings, durable=False
         ) as stage:

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -61,6 +62,13 @@ class Descendants:
         )
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Give a directory whose path is short enough for the sockets of workers."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
 @asynccontextmanager
 async def in_its_midst(
     scenario: str, directory: Path
@@ -69,6 +77,8 @@ async def in_its_midst(
     options, names = SCENARIOS[scenario]
     descendants = Descendants()
     process = await asyncio.create_subprocess_exec(
+        # Where the tests run in the background, Ctrl-C may be ignored, which would be inherited.
+        *("env", "--default-signal=INT"),
         *BENCH,
         scenario,
         *options,
@@ -90,28 +100,28 @@ def left_behind(directory: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_told_to_end_it_ends_what_it_started(scenario: str, tmp_path: Path) -> None:
-    async with in_its_midst(scenario, tmp_path) as (process, descendants):
+async def test_told_to_end_it_ends_what_it_started(scenario: str, directory: Path) -> None:
+    async with in_its_midst(scenario, directory) as (process, descendants):
         process.send_signal(signal.SIGTERM)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         assert descendants.command_lines() == []
         assert process.returncode == 128 + signal.SIGTERM, errors.decode()
         assert b"Traceback" not in errors
-        assert left_behind(tmp_path) == []
+        assert left_behind(directory) == []
 
 
-async def test_an_interrupt_ends_it_as_well(tmp_path: Path) -> None:
-    async with in_its_midst("soak", tmp_path) as (process, descendants):
+async def test_an_interrupt_ends_it_as_well(directory: Path) -> None:
+    async with in_its_midst("soak", directory) as (process, descendants):
         process.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         assert descendants.command_lines() == []
         assert process.returncode == 128 + signal.SIGINT, errors.decode()
         assert b"Traceback" not in errors
-        assert left_behind(tmp_path) == []
+        assert left_behind(directory) == []
 
 
 @pytest.mark.parametrize("scenario", ["latency", "soak"])
-async def test_what_it_started_ends_when_it_is_killed(scenario: str, tmp_path: Path) -> None:
-    async with in_its_midst(scenario, tmp_path) as (process, descendants):
+async def test_what_it_started_ends_when_it_is_killed(scenario: str, directory: Path) -> None:
+    async with in_its_midst(scenario, directory) as (process, descendants):
         process.kill()
         await until(lambda: descendants.command_lines() == [], 20)

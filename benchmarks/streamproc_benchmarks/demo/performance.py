@@ -10,7 +10,6 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
 
 from rich.console import Console
 
@@ -33,10 +32,9 @@ from streamproc_benchmarks.demo.servers import (
 )
 from streamproc_benchmarks.demo.settings import GROUP, STREAM, Options
 from streamproc_benchmarks.demo.workload import Workload
+from streamproc_benchmarks.sockets import socket_directory
 
 __all__ = ["perform"]
-
-_LONGEST_DIRECTORY: Final = 60  # a unix socket's path has about 100 characters
 
 
 async def perform(options: Options, *, plain: bool) -> int:
@@ -159,6 +157,5 @@ def _tell_how_to_look(console: Console, endpoints: Endpoints) -> None:
 
 
 def _directory() -> Path:
-    """Make a directory for logs and sockets, with a path short enough for a socket's."""
-    place = None if len(tempfile.gettempdir()) <= _LONGEST_DIRECTORY else "/tmp"
-    return Path(tempfile.mkdtemp(prefix="streamproc-demo-", dir=place))
+    """Make a directory for logs and sockets."""
+    return Path(tempfile.mkdtemp(prefix="streamproc-demo-", dir=socket_directory()))
