@@ -27,6 +27,7 @@ def simulation(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_a_thousand_seeds_hold_every_invariant(first: int) -> None:
     done = simulation("--seeds", str(BLOCK), "--first", str(first), "--jobs", "1")
