@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from streamproc_benchmarks.leased import LeasedTransactor, leased_transactions
 from streamproc_benchmarks.measurement import mark
 from streamproc_benchmarks.peers.loops import run_plain, run_typed
 from streamproc_benchmarks.pinning import pin
-from streamproc_benchmarks.processes import announce
+from streamproc_benchmarks.processes import announce, await_turn
 from streamproc_benchmarks.progress import Progress, Window
 
 __all__ = ["CONSUMERS", "ConsumerName", "ConsumerSpec", "Ready"]
@@ -47,7 +48,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         shards: shards of the stream.
         window: what the clocks measure, and when the run is over.
-        limit: seconds after which it is given up.
+        limit: seconds, without those between its turns, after which it is given up.
         result: the file to write the `Consumed` to, as MessagePack.
         settings: dotted settings of a worker that differ from the defaults.
     """
@@ -67,9 +68,9 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """A line to the parent: every shard is being read, and later, the account is written."""
+    """A line to the parent: every shard is being read; a turn is over; the account is written."""
 
-    what: Literal["reading", "done"]
+    what: Literal["reading", "turn", "done"]
 
 
 async def _run_worker(spec: ConsumerSpec, progress: Progress) -> dict[str, int]:
@@ -135,15 +136,27 @@ def _watched(progress: Progress, transactor: type[Transactor]) -> Iterator[None]
 
 
 async def _consume(spec: ConsumerSpec) -> None:
+    patience = asyncio.timeout(spec.limit)
+
+    def let_others() -> None:
+        announce(Ready("turn"))
+        stopped = time.monotonic()
+        if not await_turn():
+            sys.exit("told to end between two turns")
+        due = patience.when()
+        assert due is not None, "records are done within the timeout's context"
+        patience.reschedule(due + time.monotonic() - stopped)
+
     progress = Progress(
         spec.window,
         spec.shards,
         lambda: announce(Ready("reading")),
         lambda: mark(spec.server_pid, spec.redis_pid),
+        let_others,
     )
     counters: dict[str, int] = {}
     try:
-        async with asyncio.timeout(spec.limit):
+        async with patience:
             if spec.consumer == "plain":
                 await run_plain(spec.endpoint_url, spec.stream, progress)
             elif spec.consumer == "typed":

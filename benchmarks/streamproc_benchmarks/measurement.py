@@ -114,16 +114,17 @@ def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
     )
 
 
-def reading(start: Mark, end: Mark) -> Reading:
-    """Return what lies between two marks.
+def reading(start: Mark, end: Mark, paused: float = 0.0) -> Reading:
+    """Return what lies between two marks, except `paused` seconds in which all stood still.
 
     Raises:
         ValueError: no time lies between them.
     """
-    if end.at <= start.at:
+    wall = end.at - start.at - paused
+    if wall <= 0:
         raise ValueError("no time between the marks")
     return Reading(
-        wall=end.at - start.at,
+        wall=wall,
         own=end.own - start.own,
         delayed=_difference(start.delayed, end.delayed),
         server=_difference(start.server, end.server),

@@ -15,7 +15,7 @@ import msgspec
 from streamproc.errors import StreamprocError
 from streamproc_benchmarks.child import start_module
 
-__all__ = ["Child", "ChildFailed", "announce", "start_child"]
+__all__ = ["Child", "ChildFailed", "Go", "announce", "await_turn", "start_child"]
 
 _STDERR_SHOWN = 2_000
 # Ours are loopback servers that take any credentials; this host's own must not be looked for.
@@ -26,6 +26,10 @@ _ENVIRONMENT = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
+
+
+class Go(msgspec.Struct, frozen=True):
+    """A line to a child that waits in `await_turn`."""
 
 
 class ChildFailed(StreamprocError):
@@ -126,3 +130,12 @@ def announce(message: msgspec.Struct) -> None:
     """Write a line for the parent, from within a child."""
     sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
     sys.stdout.flush()
+
+
+def await_turn() -> bool:
+    """Stand still, with everything in this process, until the parent says a line.
+
+    Returns:
+        False if it closed stdin instead, or is gone.
+    """
+    return bool(sys.stdin.buffer.readline())

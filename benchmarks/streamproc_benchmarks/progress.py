@@ -33,15 +33,19 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         warm_up: the clocks start when so many are done; with 0, at the first request for records.
         measured_until: they stop when so many are done.
         expected: the run is over when so many are done.
+        turn: it stands still whenever so many more are done, until others have had their turn.
     """
 
     warm_up: int
     measured_until: int
     expected: int
+    turn: int
 
 
-def middle(expected: int, margin: float) -> Window:
+def middle(expected: int, margin: float, turn: int | None = None) -> Window:
     """Return the window that leaves out a share of the records at either end, 0 for nothing.
+
+    Without a `turn`, all of it is one.
 
     Raises:
         ValueError: the shares leave nothing.
@@ -49,7 +53,12 @@ def middle(expected: int, margin: float) -> Window:
     if not 0 <= margin < 0.5:
         raise ValueError(f"margin {margin}: must be at least 0 and below 0.5")
     left_out = round(expected * margin)
-    return Window(warm_up=left_out, measured_until=expected - left_out, expected=expected)
+    return Window(
+        warm_up=left_out,
+        measured_until=expected - left_out,
+        expected=expected,
+        turn=turn or expected,
+    )
 
 
 class Consumed(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +66,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         started, ended: when the clocks did.
+        paused: seconds between them in which it stood still, because others had their turn.
         records: how many records were done between, repetitions included.
         batches: what was done, in that order, before and after the clocks ran, too.
         counters: a worker's own statistics; empty for consumers that keep none.
@@ -64,6 +74,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
     started: Mark
     ended: Mark
+    paused: float = 0.0
     records: int
     batches: list[DoneBatch]
     counters: dict[str, int]
@@ -75,7 +86,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: no time lies between their start and their end.
         """
-        return reading(self.started, self.ended)
+        return reading(self.started, self.ended, self.paused)
 
     def by_shard(self) -> dict[str, list[str]]:
         """Return the sequence numbers of each shard in the order in which they were done."""
@@ -93,6 +104,8 @@ class Progress:
         shards: shards of the stream; `on_ready` is called once all of them are being read.
         on_ready: called once.
         read_clocks: returns all clocks.
+        on_turn: called at the end of each turn but the last; it returns when the next one begins.
+            The first turn goes on until all shards are being read.
     """
 
     def __init__(
@@ -101,6 +114,7 @@ class Progress:
         shards: int,
         on_ready: Callable[[], None],
         read_clocks: Callable[[], Mark],
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.finished = asyncio.Event()
         self._window = window
@@ -110,6 +124,9 @@ class Progress:
         self._reading: set[str] = set()
         self._batches: list[DoneBatch] = []
         self._records = 0
+        self._turn_ends = window.turn
+        self._on_turn = on_turn
+        self._paused = 0.0
         self._started: tuple[Mark, int] | None = None
         self._ended: tuple[Mark, int] | None = None
 
@@ -133,6 +150,15 @@ class Progress:
             self._ended = self._read_clocks(), self._records
         if self._records >= self._window.expected:
             self.finished.set()
+        elif self._records >= self._turn_ends and len(self._reading) == self._shards:
+            self._turn_ends = self._records + self._window.turn
+            self._pause()
+
+    def _pause(self) -> None:
+        before = time.monotonic()
+        self._on_turn()
+        if self._started is not None and self._ended is None:
+            self._paused += time.monotonic() - before
 
     def consumed(self, counters: dict[str, int]) -> Consumed:
         """Return the account; a run that was cut off ends now."""
@@ -141,6 +167,7 @@ class Progress:
         return Consumed(
             started=started,
             ended=ended,
+            paused=self._paused,
             records=until - since,
             batches=self._batches,
             counters=counters,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -17,12 +17,13 @@ from streamproc_benchmarks.open_loop import Offered
 from streamproc_benchmarks.peers.attendant import PeerSpec
 from streamproc_benchmarks.peers.installation import PEERS, PeerName, Prepared
 from streamproc_benchmarks.pinning import Cores
-from streamproc_benchmarks.processes import Child, start_child
+from streamproc_benchmarks.processes import Child, Go, start_child
 from streamproc_benchmarks.progress import Consumed, Window, middle
 from streamproc_benchmarks.server import (
     Delete,
     Offer,
     Prepare,
+    Rest,
     Servers,
     ServerSpec,
     redis_version,
@@ -30,12 +31,14 @@ from streamproc_benchmarks.server import (
 from streamproc_benchmarks.verification import CountsWrong, Verdict, verify
 from streamproc_benchmarks.workloads import WorkloadName
 
-__all__ = ["Bench", "check", "open_bench", "workload_of"]
+__all__ = ["Bench", "RunningConsumer", "check", "open_bench", "open_benches", "workload_of"]
 
 _START_S: Final = 30.0
 # KCL elects a leader, which then assigns the leases; a JVM on a busy core takes its time.
 _PEER_START_S: Final = 120.0
 _LOAD_S: Final = 600.0
+# A consumer stands still while others have their turn, or start: nothing may run out meanwhile.
+_STANDSTILL: Final = {"leases.duration": 600.0, "redis.timeout": 600.0, "read.timeout": 600.0}
 _MUST_BE_ZERO: Final = ("duplicates", "unknown", "dead_letters", "store_errors", "rewinds")
 
 
@@ -109,22 +112,41 @@ class Bench:
         """Delete a stream, since the servers keep it in memory."""
         await self._carried_out(Delete(stream=stream), _START_S)
 
-    async def _carried_out(self, order: Prepare | Offer | Delete, timeout: float) -> None:
+    async def rest(self) -> None:
+        """Have the servers stand still until `wake`, and with them what they were asked to do."""
+        await self._carried_out(Rest(), _START_S)
+
+    async def wake(self) -> None:
+        """Have the servers go on."""
+        await self._server.tell(Go())
+
+    async def _carried_out(self, order: Prepare | Offer | Delete | Rest, timeout: float) -> None:
         await self._server.tell(order)
         await self._server.line(timeout)
 
     @contextlib.asynccontextmanager
     async def consumer(
-        self, consumer: ConsumerName | PeerName, stream: str, expected: int, *, margin: float = 0.0
+        self,
+        consumer: ConsumerName | PeerName,
+        stream: str,
+        expected: int,
+        *,
+        margin: float = 0.0,
+        turn: int | None = None,
     ) -> AsyncIterator[RunningConsumer]:
         """Start a consumer on an empty Redis; the context begins once it reads every shard.
 
-        `margin` is the share of the records at either end that the clocks leave out.
+        Args:
+            consumer: which.
+            stream: what it reads.
+            expected: records after which it is done.
+            margin: the share of the records at either end that the clocks leave out.
+            turn: records after which it stands still, and the servers too, until its next turn.
         """
         async with redis.asyncio.Redis.from_url(self.servers.redis_url) as client:
             await client.flushall()
         result = self._directory / f"{stream}.consumed"
-        window = middle(expected, margin)
+        window = middle(expected, margin, turn)
         peer = self.peers.get(consumer)
         if peer is not None:
             start_s = _PEER_START_S
@@ -137,7 +159,11 @@ class Bench:
             # A short limit may be over before every shard is read: then it is done at once.
             said = msgspec.json.decode(await child.line(start_s), type=Ready)
             timeout = None if said.what == "done" else self._limit + start_s
-            yield RunningConsumer(child, result, timeout)
+            running = RunningConsumer(self, child, result, timeout)
+            try:
+                yield running
+            finally:
+                await running.wake()
 
     def _own_spec(
         self, consumer: ConsumerName, stream: str, window: Window, result: Path
@@ -176,20 +202,44 @@ class RunningConsumer:
     """A consumer that reads all shards.
 
     Args:
+        bench: its servers.
         child: its process.
         result: where it leaves its account.
         timeout: seconds to wait for it; None if it is done.
     """
 
-    def __init__(self, child: Child, result: Path, timeout: float | None) -> None:
+    def __init__(self, bench: Bench, child: Child, result: Path, timeout: float | None) -> None:
+        self._bench = bench
         self._child = child
         self._result = result
         self._timeout = timeout
+        self._rests = False
+
+    async def take_turn(self) -> bool:
+        """Let it, and its servers, go on until the end of its turn; False once it is done."""
+        if self._timeout is None:
+            return False
+        if self._rests:
+            await self.wake()
+            await self._child.tell(Go())
+        said = msgspec.json.decode(await self._child.line(self._timeout), type=Ready)
+        if said.what == "done":
+            self._timeout = None
+            return False
+        await self._bench.rest()
+        self._rests = True
+        return True
+
+    async def wake(self) -> None:
+        """Have its servers go on, if they stand still: it cannot even end without them."""
+        if self._rests:
+            self._rests = False
+            await self._bench.wake()
 
     async def finish(self) -> Consumed:
         """Wait until it has done all it expects, or its time is over."""
-        if self._timeout is not None:
-            await self._child.line(self._timeout)
+        while await self.take_turn():
+            pass
         return msgspec.msgpack.decode(self._result.read_bytes(), type=Consumed)
 
 
@@ -203,6 +253,24 @@ async def open_bench(
             servers = msgspec.json.decode(await child.line(_START_S), type=Servers)
             shards = next(iter(streams.values()))
             yield Bench(child, servers, cores, shards, Path(directory), limit, settings)
+
+
+@contextlib.asynccontextmanager
+async def open_benches(
+    names: Iterable[ConsumerName | PeerName],
+    cores: Cores,
+    shards: int,
+    limit: float,
+    settings: dict[str, Any],
+) -> AsyncIterator[dict[ConsumerName | PeerName, Bench]]:
+    """Run servers for each consumer, with a stream called as what the consumer is given."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(
+                open_bench(cores, {workload_of(name): shards}, limit, _STANDSTILL | settings)
+            )
+            for name in names
+        }
 
 
 def workload_of(consumer: ConsumerName | PeerName) -> WorkloadName:

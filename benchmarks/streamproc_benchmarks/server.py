@@ -19,10 +19,19 @@ from streamproc.testing import EmbeddedRedis, LocalKinesis
 from streamproc.testing.localkinesis.prepared import PreparedRecord, PreparedStream, prepare_record
 from streamproc_benchmarks.open_loop import OpenLoop
 from streamproc_benchmarks.pinning import pin
-from streamproc_benchmarks.processes import announce
+from streamproc_benchmarks.processes import announce, await_turn
 from streamproc_benchmarks.workloads import WorkloadName, make_entries
 
-__all__ = ["Carried", "Delete", "Offer", "Prepare", "ServerSpec", "Servers", "redis_version"]
+__all__ = [
+    "Carried",
+    "Delete",
+    "Offer",
+    "Prepare",
+    "Rest",
+    "ServerSpec",
+    "Servers",
+    "redis_version",
+]
 
 
 class ServerSpec(msgspec.Struct, frozen=True):
@@ -70,8 +79,15 @@ class Delete(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     stream: str
 
 
+class Rest(msgspec.Struct, frozen=True, tag=True):
+    """A line to the servers: stand still, after the answer to this, until the next line."""
+
+
 class Carried(msgspec.Struct, frozen=True):
     """The servers' answer to a line, once it is done."""
+
+
+_Order = Prepare | Offer | Delete | Rest
 
 
 async def redis_version(url: str) -> str:
@@ -85,11 +101,12 @@ async def redis_version(url: str) -> str:
 class _Orders:
     """What the servers do when they are told to."""
 
-    def __init__(self, kinesis: LocalKinesis) -> None:
+    def __init__(self, kinesis: LocalKinesis, store: EmbeddedRedis) -> None:
         self._kinesis = kinesis
+        self._store = store
         self._prepared: dict[WorkloadName, list[PreparedRecord]] = {}
 
-    async def carry_out(self, order: Prepare | Offer | Delete) -> None:
+    async def carry_out(self, order: _Order) -> None:
         match order:
             case Prepare():
                 entries = make_entries(order.workload, order.count, order.seed)
@@ -106,6 +123,13 @@ class _Orders:
                 await asyncio.to_thread(Path(order.result).write_bytes, account)
             case Delete():
                 self._kinesis.core.call("DeleteStream", StreamName=order.stream)
+            case Rest():
+                self._store.pause()
+                announce(Carried())
+                await_turn()
+                self._store.resume()
+                return
+        announce(Carried())
 
 
 async def _serve(spec: ServerSpec) -> None:
@@ -113,11 +137,10 @@ async def _serve(spec: ServerSpec) -> None:
         for name, shards in spec.streams.items():
             kinesis.core.call("CreateStream", StreamName=name, ShardCount=shards)
         announce(Servers(kinesis.endpoint_url, store.url, os.getpid(), store.pid))
-        orders = _Orders(kinesis)
+        orders = _Orders(kinesis, store)
         # The end of stdin is the parent's word to stop, and comes also when the parent dies.
         while line := await asyncio.to_thread(sys.stdin.buffer.readline):
-            await orders.carry_out(msgspec.json.decode(line, type=Prepare | Offer | Delete))
-            announce(Carried())
+            await orders.carry_out(msgspec.json.decode(line, type=_Order))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Throughput: a stream filled before, read by one consumer after another."""
+"""Throughput: streams filled before, read by consumers that take turns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import msgspec
@@ -12,11 +13,10 @@ from streamproc_benchmarks.load import Published
 from streamproc_benchmarks.peers.installation import Installer, PeerName, Prepared, Unavailable
 from streamproc_benchmarks.processes import ChildFailed
 from streamproc_benchmarks.progress import Consumed
-from streamproc_benchmarks.rounds import Say, interleaved
-from streamproc_benchmarks.runs import Bench, check, workload_of
+from streamproc_benchmarks.rounds import Say
+from streamproc_benchmarks.runs import Bench, RunningConsumer, check, workload_of
 from streamproc_benchmarks.throughput import Throughput, ThroughputRound
 from streamproc_benchmarks.verification import CountsWrong, Verdict
-from streamproc_benchmarks.workloads import WorkloadName
 
 __all__ = ["ThroughputPlan", "measure_throughput", "throughput_round"]
 
@@ -30,62 +30,72 @@ class ThroughputPlan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         against: peers to take turns with the consumers.
         margin: share of the records at either end of a run that the clocks leave out.
+        turn: records of a turn. A turn of all takes a second or two, so that a moment in which the
+            host is slow is one for all of them; and no lease and no timeout runs out in it.
     """
 
     consumers: Sequence[ConsumerName]
     against: Sequence[PeerName] = ()
     records: int
     margin: float = 0.2
+    turn: int = 10_000
     rounds: int
     shards: int
     seed: int
 
     @property
-    def streams(self) -> dict[str, int]:
-        """The streams it needs: name to number of shards."""
-        return {f"filled-{name}": self.shards for name in self.workloads}
-
-    @property
-    def workloads(self) -> list[WorkloadName]:
-        """What is to be read by at least one of the consumers."""
-        return sorted({workload_of(name) for name in (*self.consumers, *self.against)})
+    def names(self) -> list[ConsumerName | PeerName]:
+        """Everybody who is to read."""
+        return [*self.consumers, *self.against]
 
 
 async def measure_throughput(
-    bench: Bench, plan: ThroughputPlan, say: Say, installer: Installer | None = None
+    benches: Mapping[ConsumerName | PeerName, Bench],
+    plan: ThroughputPlan,
+    say: Say,
+    installer: Installer | None = None,
 ) -> Throughput:
-    """Have each consumer read the same records once in every round, one after another.
+    """Have each consumer read the same records once in every round, all of them in turns.
 
-    A peer that cannot be had, or that fails, is left out and reported with the reason.
+    Whoever is not at turn stands still, and the servers, which everybody has for himself, stand
+    still with him: so nothing is done for a consumer while its clocks do not count it. A peer that
+    cannot be had, or that fails, is left out and reported with the reason.
+
+    Args:
+        benches: servers for each of `plan.names`.
+        plan: what to do.
+        say: is told what is being done.
+        installer: where peers come from.
     """
     prepared, not_run = await _prepare(plan.against, installer or Installer(say))
-    bench.peers = prepared
-    filled: dict[WorkloadName, Published] = {}
-    for workload in plan.workloads:
-        say(f"filling the stream of {workload}: {plan.records:,} records")
-        filled[workload] = await bench.load(f"filled-{workload}", workload, plan.records, plan.seed)
-    peers = [peer for peer in plan.against if peer in prepared]
-    names: list[ConsumerName | PeerName] = [*plan.consumers, *peers]
+    names = [name for name in plan.names if name not in not_run]
+    filled: dict[ConsumerName | PeerName, Published] = {}
+    for name in names:
+        benches[name].peers = prepared
+        workload = workload_of(name)
+        say(f"filling the stream of {name}: {plan.records:,} {workload}")
+        filled[name] = await benches[name].load(workload, workload, plan.records, plan.seed)
     rounds: dict[str, list[ThroughputRound]] = {name: [] for name in names}
-    for number, consumer in interleaved(names, plan.rounds):
-        if consumer in not_run:
-            continue
-        say(f"throughput, round {number} of {plan.rounds}: {consumer}")
-        published = filled[workload_of(consumer)]
-        try:
-            rounds[consumer].append(await _run(bench, plan, consumer, published))
-        except (ChildFailed, CountsWrong) as failure:
-            if consumer not in prepared:
-                raise
-            say(f"{consumer}: {failure}")
-            shown = " ".join(str(failure).split())[-_REASON_SHOWN:]
-            not_run[consumer] = f"failed in round {number}: {shown}"
-            del rounds[consumer]
+    for number in range(1, plan.rounds + 1):
+        say(f"throughput, round {number} of {plan.rounds}: {', '.join(rounds)}")
+        reading = [name for name in names if name in rounds]
+        for name, found in (await _take_turns(benches, plan, reading)).items():
+            try:
+                if isinstance(found, ChildFailed):
+                    raise found
+                rounds[name].append(throughput_round(found, check(name, filled[name], found)))
+            except (ChildFailed, CountsWrong) as failure:
+                if name not in prepared:
+                    raise
+                say(f"{name}: {failure}")
+                shown = " ".join(str(failure).split())[-_REASON_SHOWN:]
+                not_run[name] = f"failed in round {number}: {shown}"
+                del rounds[name]
     return Throughput(
         records=plan.records,
         shards=plan.shards,
         margin=plan.margin,
-        event_bytes={name: published.mean_bytes for name, published in filled.items()},
+        event_bytes={workload_of(name): each.mean_bytes for name, each in filled.items()},
         rounds=rounds,
         peers={name: peer.described for name, peer in prepared.items()},
         not_run=not_run,
@@ -106,13 +116,33 @@ async def _prepare(
     return prepared, not_run
 
 
-async def _run(
-    bench: Bench, plan: ThroughputPlan, consumer: ConsumerName | PeerName, published: Published
-) -> ThroughputRound:
-    stream = f"filled-{workload_of(consumer)}"
-    async with bench.consumer(consumer, stream, plan.records, margin=plan.margin) as running:
-        consumed = await running.finish()
-    return throughput_round(consumed, check(consumer, published, consumed))
+async def _take_turns(
+    benches: Mapping[ConsumerName | PeerName, Bench],
+    plan: ThroughputPlan,
+    names: Sequence[ConsumerName | PeerName],
+) -> dict[ConsumerName | PeerName, Consumed | ChildFailed]:
+    """Have each read everything, in turns; return what each did, or how it failed."""
+    ended: dict[ConsumerName | PeerName, Consumed | ChildFailed] = {}
+    reading: dict[ConsumerName | PeerName, RunningConsumer] = {}
+    async with AsyncExitStack() as stack:
+        while len(ended) < len(names):
+            for name in names:
+                if name in ended:
+                    continue
+                try:
+                    if name not in reading:
+                        reading[name] = await stack.enter_async_context(
+                            benches[name].consumer(
+                                *(name, workload_of(name), plan.records),
+                                margin=plan.margin,
+                                turn=plan.turn,
+                            )
+                        )
+                    if not await reading[name].take_turn():
+                        ended[name] = await reading[name].finish()
+                except ChildFailed as failure:
+                    ended[name] = failure
+    return ended
 
 
 def throughput_round(consumed: Consumed, verdict: Verdict) -> ThroughputRound:

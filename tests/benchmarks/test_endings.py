@@ -25,7 +25,10 @@ pytestmark = [
 
 # A scenario's options, and what runs once it is in its midst.
 SCENARIOS: Final = {
-    # As throughput, and what runs without a scenario.
+    "throughput": (
+        ("--records", "20000", "--rounds", "100", "--consumer", "noop"),
+        ("server", "consumer"),
+    ),
     "latency": (("--rate", "100", "--consumer", "noop"), ("server", "consumer")),
     "recovery": ((), ("recovery_round", "run")),
     "soak": (("--part", "overload"), ("soak_run", "run")),
@@ -120,7 +123,7 @@ async def test_an_interrupt_ends_it_as_well(directory: Path) -> None:
         assert left_behind(directory) == []
 
 
-@pytest.mark.parametrize("scenario", ["latency", "soak"])
+@pytest.mark.parametrize("scenario", ["throughput", "latency", "soak"])
 async def test_what_it_started_ends_when_it_is_killed(scenario: str, directory: Path) -> None:
     async with in_its_midst(scenario, directory) as (process, descendants):
         process.kill()

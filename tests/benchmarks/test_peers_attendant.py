@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -13,10 +15,11 @@ import streamproc_benchmarks.peers
 from streamproc.testing import LocalKinesis
 from streamproc_benchmarks.peers.attendant import PeerSpec, located, parse_account
 from streamproc_benchmarks.peers.installation import Prepared
-from streamproc_benchmarks.processes import ChildFailed, start_child
+from streamproc_benchmarks.processes import ChildFailed, Go, start_child
 from streamproc_benchmarks.progress import Consumed, DoneBatch, middle
 from streamproc_benchmarks.verification import verify
 from streamproc_benchmarks.workloads import make_entries
+from tests.waiting import until
 
 STREAM = "events"
 SCRIPT = Path(streamproc_benchmarks.peers.__file__).with_name("async_kinesis_peer.py")
@@ -75,7 +78,13 @@ def fill(kinesis: LocalKinesis, count: int) -> dict[str, list[str]]:
     return published
 
 
-def spec_of(kinesis: LocalKinesis, directory: Path, command: list[str], limit: float) -> PeerSpec:
+def spec_of(
+    kinesis: LocalKinesis,
+    directory: Path,
+    command: list[str],
+    limit: float,
+    turn: int | None = None,
+) -> PeerSpec:
     return PeerSpec(
         prepared=Prepared(peer="async-kinesis", command=command, described="a fake"),
         core=None,
@@ -84,10 +93,21 @@ def spec_of(kinesis: LocalKinesis, directory: Path, command: list[str], limit: f
         server_pid=None,
         redis_pid=None,
         stream=STREAM,
-        window=middle(400, 0.25),
+        window=middle(400, 0.25, turn),
         limit=limit,
         result=str(directory / "consumed"),
     )
+
+
+def states_of_grandchildren() -> set[str]:
+    """Return the states of the processes that this process's children started; T is stopped."""
+    parents, states = {}, {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            # The command's name, in parentheses, may hold anything; fields are counted after it.
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            states[process.name], parents[process.name] = fields[:2]
+    return {state for pid, state in states.items() if parents.get(parents[pid]) == str(os.getpid())}
 
 
 async def attended(spec: PeerSpec) -> None:
@@ -122,6 +142,30 @@ async def test_events_are_traced_to_their_records(
     assert consumed.records == 200, "between a quarter and three quarters of 400"
     assert consumed.reading.wall > 0
     assert 0 < consumed.reading.own < consumed.reading.wall + 1
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.usefixtures("fake_kinesis")
+async def test_a_peer_is_stopped_between_its_turns(
+    local_kinesis: LocalKinesis, tmp_path: Path
+) -> None:
+    published = fill(local_kinesis, 400)
+    command = [sys.executable, str(SCRIPT)]
+    spec = spec_of(local_kinesis, tmp_path, command, limit=20, turn=150)
+    async with start_child("peers.attendant", spec) as child:
+        assert b"reading" in await child.line(30)
+        for _ in range(2):
+            assert b"turn" in await child.line(30)
+            await until(lambda: states_of_grandchildren() == {"T"})
+            await child.tell(Go())
+        assert b"done" in await child.line(30)
+    consumed = account_of(spec)
+    assert verify(published, consumed.by_shard()).is_clean
+    assert consumed.paused > 0
+    assert consumed.reading.wall + consumed.paused == pytest.approx(
+        consumed.ended.at - consumed.started.at
+    )
 
 
 @pytest.mark.process

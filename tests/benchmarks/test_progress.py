@@ -13,8 +13,10 @@ class Run:
 
     def __init__(self, window: Window) -> None:
         self.ready = 0
+        self.turns: list[int] = []
         self._reads = 0
-        self.progress = Progress(window, 2, self._on_ready, self._read)
+        self._done = 0
+        self.progress = Progress(window, 2, self._on_ready, self._read, self._on_turn)
 
     def _on_ready(self) -> None:
         self.ready += 1
@@ -24,7 +26,11 @@ class Run:
         at = float(self._reads)
         return Mark(at=at, own=at, delayed=None, server=None, redis=None)
 
+    def _on_turn(self) -> None:
+        self.turns.append(self._done)
+
     def batch(self, *sequences: str) -> None:
+        self._done += len(sequences)
         self.progress.done("s", list(sequences))
 
 
@@ -46,7 +52,7 @@ def test_without_margins_the_clocks_run_from_the_first_shard_to_the_last_record(
 
 def test_margins_are_consumed_and_not_measured() -> None:
     window = middle(10, 0.2)
-    assert window == Window(warm_up=2, measured_until=8, expected=10)
+    assert window == Window(warm_up=2, measured_until=8, expected=10, turn=10)
     run = Run(window)
     run.progress.reading("s")
     run.batch("0")
@@ -76,6 +82,44 @@ def test_what_is_cut_off_counts_until_then() -> None:
     consumed = run.progress.consumed({})
     assert consumed.records == 3
     assert consumed.reading.wall > 0
+
+
+def test_a_turn_ends_with_the_batch_that_completes_it_once_all_shards_are_read() -> None:
+    run = Run(middle(10, 0.2, turn=3))
+    run.progress.reading("s")
+    run.batch("0", "1", "2")
+    assert not run.turns, "nobody would know yet that it is ready"
+    run.progress.reading("t")
+    run.batch("3")
+    run.batch("4", "5")
+    run.batch("6", "7")
+    run.batch("8", "9")
+    assert run.turns == [4, 8], "and none at the end"
+
+
+def test_what_lies_between_turns_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def clocks() -> Mark:
+        return Mark(at=now, own=now / 2, delayed=None, server=None, redis=None)
+
+    def others_take_a_minute() -> None:
+        nonlocal now
+        now += 60
+
+    def batch(first: int) -> None:
+        nonlocal now
+        now += 1
+        progress.done("s", [str(first), str(first + 1)])
+
+    progress = Progress(middle(10, 0.2, turn=2), 1, lambda: None, clocks, others_take_a_minute)
+    progress.reading("s")
+    for first in range(0, 10, 2):
+        batch(first)
+    consumed = progress.consumed({})
+    assert consumed.records == 6
+    assert consumed.reading.wall == 3, "a second a batch"
 
 
 @pytest.mark.parametrize("margin", [-0.1, 0.5, 1.0])

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from streamproc_benchmarks.pinning import choose_cores
-from streamproc_benchmarks.runs import open_bench
+from streamproc_benchmarks.runs import open_benches
 from streamproc_benchmarks.throughput_run import ThroughputPlan, measure_throughput
 
 # A few milliseconds of a core, in which Redis answers nobody.
@@ -44,10 +44,10 @@ async def test_a_worker_that_waits_for_a_busy_redis_is_not_judged_by_the_clock()
     if cores.load is None:
         pytest.skip("servers and consumer would share a core")
     async with (
-        open_bench(cores, PLAN.streams, 60.0, SMALL_BATCHES) as bench,
-        kept_busy(bench.servers.redis_url),
+        open_benches(PLAN.names, cores, PLAN.shards, 60.0, SMALL_BATCHES) as benches,
+        kept_busy(benches["noop"].servers.redis_url),
     ):
-        found = await measure_throughput(bench, PLAN, lambda _: None)
+        found = await measure_throughput(benches, PLAN, lambda _: None)
     (noop,) = found.rounds["noop"]
     assert noop.bottleneck == "server"
     assert noop.consumer_share < 0.9

@@ -89,11 +89,13 @@ async def _measure(
     from streamproc_benchmarks.environment import read_environment
     from streamproc_benchmarks.latency_run import measure_latency
     from streamproc_benchmarks.pinning import choose_cores
-    from streamproc_benchmarks.runs import open_bench
+    from streamproc_benchmarks.runs import open_bench, open_benches
     from streamproc_benchmarks.throughput_run import measure_throughput
 
     cores = choose_cores()
-    async with open_bench(cores, work.streams | wait.streams, limit, settings) as bench:
-        environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
-        throughput = await measure_throughput(bench, work, say)
+    async with open_benches(work.names, cores, work.shards, limit, settings) as benches:
+        version = await benches[work.names[0]].redis_version()
+        environment = read_environment(redis_server=version, pinning=cores.note)
+        throughput = await measure_throughput(benches, work, say)
+    async with open_bench(cores, wait.streams, limit, settings) as bench:
         return environment, throughput, await measure_latency(bench, wait, say)

@@ -86,10 +86,11 @@ async def _measure(
 ) -> tuple[Environment, Throughput]:
     from streamproc_benchmarks.environment import read_environment
     from streamproc_benchmarks.pinning import choose_cores
-    from streamproc_benchmarks.runs import open_bench
+    from streamproc_benchmarks.runs import open_benches
     from streamproc_benchmarks.throughput_run import measure_throughput
 
     cores = choose_cores()
-    async with open_bench(cores, plan.streams, limit, settings) as bench:
-        environment = read_environment(redis_server=await bench.redis_version(), pinning=cores.note)
-        return environment, await measure_throughput(bench, plan, say)
+    async with open_benches(plan.names, cores, plan.shards, limit, settings) as benches:
+        version = await benches[plan.names[0]].redis_version()
+        environment = read_environment(redis_server=version, pinning=cores.note)
+        return environment, await measure_throughput(benches, plan, say)

@@ -23,13 +23,14 @@ _LINE = 100
 class Account:
     """Which events came when, and the clocks."""
 
-    def __init__(self, warm_up: int, measured_until: int, expected: int) -> None:
+    def __init__(self, warm_up: int, measured_until: int, expected: int, turn: int) -> None:
         self.ids: list[str] = []
         self.times: list[float] = []
         # When to say what; the last entry is never reached.
         self._marks = [(warm_up, "warm"), (measured_until, "measured"), (sys.maxsize, "")]
         self._next = warm_up
         self._expected = expected
+        self._turn = turn
 
     def note(self, event_id: str) -> bool:
         """Note an event; False once it is the last that is expected."""
@@ -39,7 +40,11 @@ class Account:
             self.times.append(time.monotonic())
         if len(ids) >= self._next:
             self._say_next()
-        return len(ids) < self._expected
+        if len(ids) >= self._expected:
+            return False
+        if not len(ids) % self._turn:
+            say("turn", len(ids))
+        return True
 
     def finish(self, path: Path) -> None:
         """Say what is left to say, and write the account."""
@@ -65,7 +70,7 @@ async def consume(given: dict[str, Any], asked_to_end: asyncio.Event) -> None:
     """Read until everything expected has come, or until told to end."""
     from kinesis import Consumer
 
-    account = Account(given["warm_up"], given["measured_until"], given["expected"])
+    account = Account(given["warm_up"], given["measured_until"], given["expected"], given["turn"])
 
     async def read() -> None:
         # Its defaults are what users get: JSON, 10,000 records a call, checkpoints in memory. Five

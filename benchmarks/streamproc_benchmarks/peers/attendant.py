@@ -10,6 +10,8 @@ seconds, and the records done so far. WHAT is, in this order,
     measured    so much is done as is to be measured
     done        its account is written
 
+and ``turn`` after each so many records as are a turn: it is stopped, then, until its next one.
+
 The account has a line for each of its batches, ``SHARD AT SEQUENCE...``. A peer whose users are
 told neither shard nor sequence number writes ``-`` and the events' ids, which are looked up later.
 """
@@ -19,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -56,7 +59,8 @@ class PeerSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         core: the peer's.
         attendant_core: for this process and the DynamoDB emulator.
-        limit: seconds from its beginning after which it is told to end.
+        limit: seconds from its beginning, without those between turns, after which it is told to
+            end.
         result: the file to write the `Consumed` to, as MessagePack.
     """
 
@@ -78,6 +82,17 @@ class Moment(NamedTuple):
     what: str
     clocks: Mark
     records: int
+
+
+class Pause(NamedTuple):
+    """When a peer was kept from running: monotonic seconds."""
+
+    began: float
+    ended: float
+
+    def within(self, began: float, ended: float) -> float:
+        """Return how many of its seconds lie between two times."""
+        return max(0.0, min(self.ended, ended) - max(self.began, began))
 
 
 class _Peer:
@@ -110,6 +125,16 @@ class _Peer:
         code = await self._process.wait()
         raise ChildFailed(f"{self._spec.prepared.peer} ended with code {code}")
 
+    async def pause(self, next_turn: Awaitable[object]) -> Pause:
+        """Keep it, and all its threads, from running until its next turn."""
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await next_turn
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+        return Pause(began, time.monotonic())
+
     def ask_to_end(self) -> None:
         """Have it write its account now, whatever is missing."""
         assert self._process.stdin is not None, "_started opens a pipe"
@@ -117,15 +142,18 @@ class _Peer:
 
 
 async def attend(spec: PeerSpec) -> None:
-    """Run the peer once.
+    """Run the peer once; a line on stdin begins each turn after the first.
 
     Raises:
         ChildFailed: it ended, or said nothing more, before its account was written.
     """
     account = Path(f"{spec.result}.lines")
     moments: dict[str, Moment] = {}
-    loop = asyncio.get_running_loop()
+    pauses: list[Pause] = []
+    loop, stdin = asyncio.get_running_loop(), await _open_stdin()
     async with _started(spec, account) as peer:
+        ending = loop.call_later(spec.limit, peer.ask_to_end)
+        ending.cancel()
         try:
             # How long it may take to begin is the benchmark's business, which waits for the line.
             async with asyncio.timeout(None) as patience:
@@ -133,8 +161,17 @@ async def attend(spec: PeerSpec) -> None:
                     moments[moment.what] = moment
                     if moment.what == "began":
                         announce(Ready("reading"))
-                        loop.call_later(spec.limit, peer.ask_to_end)
-                        patience.reschedule(loop.time() + spec.limit + _END_S)
+                        left = spec.limit
+                    elif moment.what == "turn":
+                        left = ending.when() - loop.time()
+                        ending.cancel()
+                        patience.reschedule(None)
+                        announce(Ready("turn"))
+                        pauses.append(await peer.pause(stdin.readline()))
+                    else:
+                        continue
+                    ending = loop.call_later(left, peer.ask_to_end)
+                    patience.reschedule(loop.time() + left + _END_S)
         except TimeoutError:
             raise ChildFailed(f"{spec.prepared.peer} did not end when asked to") from None
     batches = parse_account(await asyncio.to_thread(account.read_text))
@@ -145,6 +182,7 @@ async def attend(spec: PeerSpec) -> None:
     consumed = Consumed(
         started=started.clocks,
         ended=ended.clocks,
+        paused=sum(pause.within(started.clocks.at, ended.clocks.at) for pause in pauses),
         records=ended.records - started.records,
         batches=batches,
         counters={},
@@ -243,10 +281,11 @@ def _arguments(spec: PeerSpec, dynamodb: str | None, account: Path) -> list[str]
             "warm_up": window.warm_up,
             "measured_until": window.measured_until,
             "expected": window.expected,
+            "turn": window.turn,
             "result": str(account),
         }
         return [msgspec.json.encode(told).decode()]
-    numbers = [window.warm_up, window.measured_until, window.expected]
+    numbers = [window.warm_up, window.measured_until, window.expected, window.turn]
     # The emulator is new for each run, so every run's leases begin where the stream does.
     return [
         *(_APPLICATION, spec.stream, spec.endpoint_url, dynamodb),
@@ -257,6 +296,14 @@ def _arguments(spec: PeerSpec, dynamodb: str | None, account: Path) -> list[str]
 
 def _cpu(pid: int | None) -> float | None:
     return None if pid is None else cpu_seconds(pid)
+
+
+async def _open_stdin() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    return reader
 
 
 if __name__ == "__main__":

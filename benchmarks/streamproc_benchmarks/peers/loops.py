@@ -23,6 +23,8 @@ from streamproc_benchmarks.progress import Progress
 __all__ = ["run_plain", "run_typed"]
 
 _LIMIT = 10_000
+# It stands still while others have their turn: no call may be given up for that.
+_STANDSTILL_S = 600.0
 
 
 async def run_plain(endpoint_url: str, stream: str, progress: Progress) -> None:
@@ -54,8 +56,9 @@ async def run_plain(endpoint_url: str, stream: str, progress: Progress) -> None:
 async def run_typed(endpoint_url: str, stream: str, progress: Progress) -> None:
     """Read with our client and decode each record into its typed event, envelope and all."""
     config = StreamConfig(name=stream, region="us-east-1", endpoint_url=endpoint_url)
+    read = ReadConfig(timeout=_STANDSTILL_S)
     registry = EventRegistry([BenchmarkEvent])
-    async with open_kinesis(config) as client:
+    async with open_kinesis(config, read) as client:
 
         async def consume(shard: str) -> None:
             iterator: str | None = await client.shard_iterator(shard, TRIM_HORIZON)
