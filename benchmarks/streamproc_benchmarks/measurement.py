@@ -114,19 +114,22 @@ def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
     )
 
 
-def reading(start: Mark, end: Mark, paused: float = 0.0) -> Reading:
+def reading(start: Mark, end: Mark, paused: float = 0.0, paused_delayed: float = 0.0) -> Reading:
     """Return what lies between two marks, except `paused` seconds in which all stood still.
+
+    `paused_delayed` is how long threads that do not stand still, a lease's say, were delayed then.
 
     Raises:
         ValueError: no time lies between them.
     """
     wall = end.at - start.at - paused
+    delayed = _difference(start.delayed, end.delayed)
     if wall <= 0:
         raise ValueError("no time between the marks")
     return Reading(
         wall=wall,
         own=end.own - start.own,
-        delayed=_difference(start.delayed, end.delayed),
+        delayed=None if delayed is None else delayed - paused_delayed,
         server=_difference(start.server, end.server),
         redis=_difference(start.redis, end.redis),
         server_ready=_difference(start.server_ready, end.server_ready),

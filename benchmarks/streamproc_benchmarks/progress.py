@@ -67,6 +67,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         started, ended: when the clocks did.
         paused: seconds between them in which it stood still, because others had their turn.
+        paused_delayed: of its `Mark.delayed`, what came up meanwhile: others had the core by right.
         records: how many records were done between, repetitions included.
         batches: what was done, in that order, before and after the clocks ran, too.
         counters: a worker's own statistics; empty for consumers that keep none.
@@ -75,6 +76,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
     started: Mark
     ended: Mark
     paused: float = 0.0
+    paused_delayed: float = 0.0
     records: int
     batches: list[DoneBatch]
     counters: dict[str, int]
@@ -86,7 +88,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: no time lies between their start and their end.
         """
-        return reading(self.started, self.ended, self.paused)
+        return reading(self.started, self.ended, self.paused, self.paused_delayed)
 
     def by_shard(self) -> dict[str, list[str]]:
         """Return the sequence numbers of each shard in the order in which they were done."""
@@ -127,6 +129,7 @@ class Progress:
         self._turn_ends = window.turn
         self._on_turn = on_turn
         self._paused = 0.0
+        self._paused_delayed = 0.0
         self._started: tuple[Mark, int] | None = None
         self._ended: tuple[Mark, int] | None = None
 
@@ -155,10 +158,12 @@ class Progress:
             self._pause()
 
     def _pause(self) -> None:
-        before = time.monotonic()
+        before = self._read_clocks()
         self._on_turn()
+        after = self._read_clocks()
         if self._started is not None and self._ended is None:
-            self._paused += time.monotonic() - before
+            self._paused += after.at - before.at
+            self._paused_delayed += (after.delayed or 0.0) - (before.delayed or 0.0)
 
     def consumed(self, counters: dict[str, int]) -> Consumed:
         """Return the account; a run that was cut off ends now."""
@@ -168,6 +173,7 @@ class Progress:
             started=started,
             ended=ended,
             paused=self._paused,
+            paused_delayed=self._paused_delayed,
             records=until - since,
             batches=self._batches,
             counters=counters,

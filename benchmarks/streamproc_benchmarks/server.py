@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import redis.asyncio
@@ -87,6 +87,9 @@ class Carried(msgspec.Struct, frozen=True):
     """The servers' answer to a line, once it is done."""
 
 
+# Redis may be stopped in a script's midst, and then has not been busy with it for all that time.
+_PATIENT: Final = {"lua-time-limit": "0"}
+
 _Order = Prepare | Offer | Delete | Rest
 
 
@@ -133,7 +136,7 @@ class _Orders:
 
 
 async def _serve(spec: ServerSpec) -> None:
-    async with EmbeddedRedis() as store, LocalKinesis() as kinesis:
+    async with EmbeddedRedis(config=_PATIENT) as store, LocalKinesis() as kinesis:
         for name, shards in spec.streams.items():
             kinesis.core.call("CreateStream", StreamName=name, ShardCount=shards)
         announce(Servers(kinesis.endpoint_url, store.url, os.getpid(), store.pid))

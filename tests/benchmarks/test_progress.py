@@ -102,7 +102,7 @@ def test_what_lies_between_turns_is_not_counted(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("time.monotonic", lambda: now)
 
     def clocks() -> Mark:
-        return Mark(at=now, own=now / 2, delayed=None, server=None, redis=None)
+        return Mark(at=now, own=now / 2, delayed=now / 4, server=None, redis=None)
 
     def others_take_a_minute() -> None:
         nonlocal now
@@ -120,6 +120,7 @@ def test_what_lies_between_turns_is_not_counted(monkeypatch: pytest.MonkeyPatch)
     consumed = progress.consumed({})
     assert consumed.records == 6
     assert consumed.reading.wall == 3, "a second a batch"
+    assert consumed.reading.delayed == 0.75
 
 
 @pytest.mark.parametrize("margin", [-0.1, 0.5, 1.0])
