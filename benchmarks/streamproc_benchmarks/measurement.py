@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 __all__ = [
+    "NO_STANDSTILL",
     "Bottleneck",
     "Mark",
     "Reading",
+    "Standstill",
     "cpu_seconds",
     "delayed_seconds",
     "mark",
@@ -44,6 +46,28 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     server_ready: float | None = None
     redis_ready: float | None = None
 
+
+class Standstill(msgspec.Struct, frozen=True, kw_only=True):
+    """What the clocks of a consumer went on by, in seconds, while it stood still.
+
+    Reading them takes CPU time, and a thread that goes on, as that of the leases, takes some and is
+    delayed by those whose turn it is.
+    """
+
+    wall: float = 0.0
+    own: float = 0.0
+    delayed: float = 0.0
+
+    def and_between(self, start: Mark, end: Mark) -> Standstill:
+        """Return it with another pause added."""
+        return Standstill(
+            wall=self.wall + end.at - start.at,
+            own=self.own + end.own - start.own,
+            delayed=self.delayed + (end.delayed or 0.0) - (start.delayed or 0.0),
+        )
+
+
+NO_STANDSTILL: Final = Standstill()
 
 Bottleneck = Literal["consumer", "server", "nobody", "unknown"]
 """Who kept a run from being faster."""
@@ -114,22 +138,20 @@ def mark(server_pid: int | None, redis_pid: int | None) -> Mark:
     )
 
 
-def reading(start: Mark, end: Mark, paused: float = 0.0, paused_delayed: float = 0.0) -> Reading:
-    """Return what lies between two marks, except `paused` seconds in which all stood still.
-
-    `paused_delayed` is how long threads that do not stand still, a lease's say, were delayed then.
+def reading(start: Mark, end: Mark, paused: Standstill = NO_STANDSTILL) -> Reading:
+    """Return what lies between two marks, without what lies in pauses between them.
 
     Raises:
         ValueError: no time lies between them.
     """
-    wall = end.at - start.at - paused
+    wall = end.at - start.at - paused.wall
     delayed = _difference(start.delayed, end.delayed)
     if wall <= 0:
         raise ValueError("no time between the marks")
     return Reading(
         wall=wall,
-        own=end.own - start.own,
-        delayed=None if delayed is None else delayed - paused_delayed,
+        own=end.own - start.own - paused.own,
+        delayed=None if delayed is None else delayed - paused.delayed,
         server=_difference(start.server, end.server),
         redis=_difference(start.redis, end.redis),
         server_ready=_difference(start.server_ready, end.server_ready),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from streamproc_benchmarks.measurement import Mark, Reading, reading
+from streamproc_benchmarks.measurement import NO_STANDSTILL, Mark, Reading, Standstill, reading
 
 __all__ = ["Consumed", "DoneBatch", "Progress", "Window", "middle"]
 
@@ -66,8 +66,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         started, ended: when the clocks did.
-        paused: seconds between them in which it stood still, because others had their turn.
-        paused_delayed: of its `Mark.delayed`, what came up meanwhile: others had the core by right.
+        paused: what the clocks went on by between them while others had their turn.
         records: how many records were done between, repetitions included.
         batches: what was done, in that order, before and after the clocks ran, too.
         counters: a worker's own statistics; empty for consumers that keep none.
@@ -75,8 +74,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
     started: Mark
     ended: Mark
-    paused: float = 0.0
-    paused_delayed: float = 0.0
+    paused: Standstill = NO_STANDSTILL
     records: int
     batches: list[DoneBatch]
     counters: dict[str, int]
@@ -88,7 +86,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: no time lies between their start and their end.
         """
-        return reading(self.started, self.ended, self.paused, self.paused_delayed)
+        return reading(self.started, self.ended, self.paused)
 
     def by_shard(self) -> dict[str, list[str]]:
         """Return the sequence numbers of each shard in the order in which they were done."""
@@ -128,8 +126,7 @@ class Progress:
         self._records = 0
         self._turn_ends = window.turn
         self._on_turn = on_turn
-        self._paused = 0.0
-        self._paused_delayed = 0.0
+        self._paused = NO_STANDSTILL
         self._started: tuple[Mark, int] | None = None
         self._ended: tuple[Mark, int] | None = None
 
@@ -160,10 +157,8 @@ class Progress:
     def _pause(self) -> None:
         before = self._read_clocks()
         self._on_turn()
-        after = self._read_clocks()
         if self._started is not None and self._ended is None:
-            self._paused += after.at - before.at
-            self._paused_delayed += (after.delayed or 0.0) - (before.delayed or 0.0)
+            self._paused = self._paused.and_between(before, self._read_clocks())
 
     def consumed(self, counters: dict[str, int]) -> Consumed:
         """Return the account; a run that was cut off ends now."""
@@ -173,7 +168,6 @@ class Progress:
             started=started,
             ended=ended,
             paused=self._paused,
-            paused_delayed=self._paused_delayed,
             records=until - since,
             batches=self._batches,
             counters=counters,

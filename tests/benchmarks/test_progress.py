@@ -120,6 +120,7 @@ def test_what_lies_between_turns_is_not_counted(monkeypatch: pytest.MonkeyPatch)
     consumed = progress.consumed({})
     assert consumed.records == 6
     assert consumed.reading.wall == 3, "a second a batch"
+    assert consumed.reading.own == 1.5
     assert consumed.reading.delayed == 0.75
 
 

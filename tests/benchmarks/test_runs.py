@@ -51,4 +51,4 @@ async def test_a_consumer_and_its_servers_stand_still_between_turns() -> None:
             consumed = await running.finish()
     assert turns in (1, 2), "the first one goes on until both shards are being read"
     assert sum(len(batch.sequences) for batch in consumed.batches) == 5_000
-    assert 0 < consumed.paused < consumed.ended.at - consumed.started.at
+    assert 0 < consumed.paused.wall < consumed.ended.at - consumed.started.at

@@ -38,7 +38,7 @@ from streamproc.leases.shard_sync import leases_to_create
 from streamproc.leases.stores import open_store
 from streamproc.position import TRIM_HORIZON
 from streamproc_benchmarks.consumer import Ready
-from streamproc_benchmarks.measurement import Mark, cpu_seconds
+from streamproc_benchmarks.measurement import Mark, Standstill, cpu_seconds
 from streamproc_benchmarks.peers.dynamodb import running_dynamodb
 from streamproc_benchmarks.peers.installation import Prepared
 from streamproc_benchmarks.pinning import pin, pinned
@@ -182,7 +182,9 @@ async def attend(spec: PeerSpec) -> None:
     consumed = Consumed(
         started=started.clocks,
         ended=ended.clocks,
-        paused=sum(pause.within(started.clocks.at, ended.clocks.at) for pause in pauses),
+        paused=Standstill(
+            wall=sum(pause.within(started.clocks.at, ended.clocks.at) for pause in pauses)
+        ),
         records=ended.records - started.records,
         batches=batches,
         counters={},
