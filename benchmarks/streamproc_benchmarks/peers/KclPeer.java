@@ -43,8 +43,7 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
 /**
  * A KCL worker of the benchmark: decodes each record's envelope and event into typed objects, and
  * checkpoints each batch. Arguments: application, stream, Kinesis endpoint, DynamoDB endpoint,
- * records of the warm-up, records after which the clocks stop, records to expect, records of a turn,
- * result file.
+ * records of the warm-up, records after which the clocks stop, records to expect, result file.
  *
  * <p>It says what peers/attendant.py reads, and leaves a line "SHARD AT SEQUENCE..." for each batch in
  * the result file. It ends with its stdin.
@@ -58,8 +57,6 @@ public class KclPeer {
     private static long expected;
     private static long warmUp;
     private static long measuredUntil;
-    private static long turn;
-    private static long turnEnds;
     private static Path result;
 
     private static final List<Batch> batches = new ArrayList<>();
@@ -96,9 +93,7 @@ public class KclPeer {
         warmUp = Long.parseLong(arguments[4]);
         measuredUntil = Long.parseLong(arguments[5]);
         expected = Long.parseLong(arguments[6]);
-        turn = Long.parseLong(arguments[7]);
-        turnEnds = turn;
-        result = Path.of(arguments[8]);
+        result = Path.of(arguments[7]);
 
         Region region = Region.US_EAST_1;
         NettyNioAsyncHttpClient.Builder http =
@@ -122,6 +117,7 @@ public class KclPeer {
         // The times have the leases assigned within seconds of the start instead of minutes. Audits
         // of the lease table come as seldom as by default.
         LeaseManagementConfig leases = configs.leaseManagementConfig()
+                .failoverTimeMillis(2_000)
                 .shardSyncIntervalMillis(1_000);
         Scheduler scheduler = new Scheduler(
                 configs.checkpointConfig(),
@@ -159,9 +155,6 @@ public class KclPeer {
         }
         if (records >= expected) {
             finish();
-        } else if (records >= turnEnds) {
-            turnEnds = records + turn;
-            say("turn");
         }
     }
 

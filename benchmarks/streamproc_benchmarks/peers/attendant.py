@@ -10,7 +10,7 @@ seconds, and the records done so far. WHAT is, in this order,
     measured    so much is done as is to be measured
     done        its account is written
 
-and ``turn`` after each so many records as are a turn: it is stopped, then, until its next one.
+and ``turn``, unless it has but one, at the end of each: it is stopped, then, until its next one.
 
 The account has a line for each of its batches, ``SHARD AT SEQUENCE...``. A peer whose users are
 told neither shard nor sequence number writes ``-`` and the events' ids, which are looked up later.
@@ -287,7 +287,7 @@ def _arguments(spec: PeerSpec, dynamodb: str | None, account: Path) -> list[str]
             "result": str(account),
         }
         return [msgspec.json.encode(told).decode()]
-    numbers = [window.warm_up, window.measured_until, window.expected, window.turn]
+    numbers = [window.warm_up, window.measured_until, window.expected]
     # The emulator is new for each run, so every run's leases begin where the stream does.
     return [
         *(_APPLICATION, spec.stream, spec.endpoint_url, dynamodb),
