@@ -23,8 +23,8 @@ __all__ = ["ThroughputPlan", "measure_throughput", "throughput_round"]
 # The end of what a process wrote says why it ended.
 _REASON_SHOWN: Final = 400
 
-# A JVM compiles and collects in threads of its own, and that stopping it every 10,000 records is fair
-# to it has not been shown: it has all records in one turn.
+# A JVM compiles and collects in threads of its own. Nobody has shown that stopping it every 10,000
+# records is fair to it, so it has all of them in one turn.
 _ONE_TURN: Final = frozenset({"kcl"})
 
 
